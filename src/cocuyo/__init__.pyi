@@ -1,0 +1,10 @@
+from cocuyo.core import CocuyoError as CocuyoError
+from cocuyo.core import Recording as Recording
+from cocuyo.core import Result as Result
+from cocuyo.core import RoiSet as RoiSet
+from cocuyo.evaluation import evaluate as evaluate
+from cocuyo.io import open_recording as open_recording
+from cocuyo.pipeline import segment as segment
+from cocuyo.simulation import simulate as simulate
+
+__version__: str

@@ -1,0 +1,64 @@
+"""The nouns every stage shares: recordings, ROIs, traces, results, settings, errors."""
+
+from cocuyo.core.arrays import AnyArray, BoolArray, FloatArray, LabelArray, TimeArray
+from cocuyo.core.errors import (
+    CocuyoError,
+    InvalidTraceError,
+    MissingExtraError,
+    MissingFrameRateError,
+    ModelError,
+    RecordingError,
+    ResultError,
+    SettingsError,
+    TruncatedRecordingError,
+)
+from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
+from cocuyo.core.randomness import stream
+from cocuyo.core.recording import ArrayMovie, Movie, Recording
+from cocuyo.core.result import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    Events,
+    Motion,
+    Result,
+    RunInfo,
+    Traces,
+)
+from cocuyo.core.rois import RoiSet
+from cocuyo.core.settings import FrozenConfig
+
+__all__ = [
+    "FLAG_FLASH",
+    "FLAG_INVALID",
+    "FLAG_UNPLACED",
+    "AnyArray",
+    "ArrayMovie",
+    "BoolArray",
+    "Cancelled",
+    "CocuyoError",
+    "Events",
+    "FloatArray",
+    "FrozenConfig",
+    "InvalidTraceError",
+    "LabelArray",
+    "MissingExtraError",
+    "MissingFrameRateError",
+    "ModelError",
+    "Motion",
+    "Movie",
+    "Progress",
+    "ProgressCallback",
+    "Recording",
+    "RecordingError",
+    "Result",
+    "ResultError",
+    "RoiSet",
+    "RunInfo",
+    "SettingsError",
+    "TimeArray",
+    "Traces",
+    "TruncatedRecordingError",
+    "ignore_progress",
+    "stream",
+]

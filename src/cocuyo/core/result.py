@@ -1,0 +1,286 @@
+"""What a run gives back: ROIs, traces, events, raster and how they came about."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocuyo.core.arrays import BoolArray, FloatArray, LabelArray, TimeArray
+from cocuyo.core.rois import RoiSet
+
+FLAG_FLASH = 1
+"""Bit of `Motion.flags`: the frame's brightness departs abruptly from its neighbours'."""
+FLAG_UNPLACED = 2
+"""Bit of `Motion.flags`: the frame could not be placed on the template."""
+FLAG_INVALID = 4
+"""Bit of `Motion.flags`: the frame holds no usable values (NaN, constant)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Traces:
+    """Fluorescence of every candidate over time, and the signal that finds its events.
+
+    Attributes
+    ----------
+    raw : ndarray of float32, shape (n_rois, n_frames)
+        Mean of the ROI's pixels, in camera counts, motion corrected and otherwise
+        unaltered.
+    neuropil : ndarray of float32, shape (n_rois, n_frames)
+        Mean of the surrounding ring, in camera counts.
+    neuropil_coefficient : ndarray of float32, shape (n_rois,)
+        Share of the neuropil trace that was subtracted, in [0, 1].
+    corrected : ndarray of float32, shape (n_rois, n_frames)
+        ``raw - neuropil_coefficient * (neuropil - its baseline)``, in camera counts.
+    delta_f_over_f : ndarray of float32, shape (n_rois, n_frames)
+        Corrected trace relative to its running baseline; 0.5 is 50 % above it.
+    dog : ndarray of float32, shape (n_rois, n_frames)
+        Difference-of-Gaussians signal of ΔF/F₀ in units of its noise.
+    threshold : ndarray of float32, shape (n_rois,)
+        Height of `dog` above which an ROI is active.
+    noise : ndarray of float32, shape (n_rois,)
+        Standard deviation of ΔF/F₀ from frame to frame noise.
+    """
+
+    raw: FloatArray
+    neuropil: FloatArray
+    neuropil_coefficient: FloatArray
+    corrected: FloatArray
+    delta_f_over_f: FloatArray
+    dog: FloatArray
+    threshold: FloatArray
+    noise: FloatArray
+
+    @classmethod
+    def empty(cls, n_frames: int) -> "Traces":
+        """Make the traces of no ROI.
+
+        Parameters
+        ----------
+        n_frames : int
+            Length of the recording.
+
+        Returns
+        -------
+        Traces
+            Arrays with n_rois = 0.
+        """
+        none = np.zeros(0, np.float32)
+        traces = np.zeros((0, n_frames), np.float32)
+        return cls(traces, traces, none, traces, traces, traces, none, none)
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Transients found in the traces, sorted by ROI, then onset.
+
+    Attributes
+    ----------
+    roi : ndarray of int32, shape (n_events,)
+        Index of the ROI among the candidates.
+    onset, peak, offset : ndarray of int32, shape (n_events,)
+        Frames in which the event starts, is highest, and is last active.
+    amplitude : ndarray of float32, shape (n_events,)
+        Height of the peak in ΔF/F₀ above the level at the onset.
+    """
+
+    roi: LabelArray
+    onset: LabelArray
+    peak: LabelArray
+    offset: LabelArray
+    amplitude: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.roi)
+
+    @classmethod
+    def empty(cls) -> "Events":
+        """Make an empty list of events.
+
+        Returns
+        -------
+        Events
+            Arrays of length 0.
+        """
+        none = np.zeros(0, np.int32)
+        return cls(none, none, none, none, np.zeros(0, np.float32))
+
+    def count(self, n_rois: int) -> LabelArray:
+        """Count the events of each ROI.
+
+        Parameters
+        ----------
+        n_rois : int
+            Number of candidates.
+
+        Returns
+        -------
+        ndarray of int32, shape (n_rois,)
+            Number of events of each.
+        """
+        return np.bincount(self.roi, minlength=n_rois).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Where each frame lies relative to the first one.
+
+    Attributes
+    ----------
+    shifts : ndarray of float32, shape (n_frames, 2)
+        How far a point of the tissue moved since frame 0, (dy, dx) in pixels.
+    confidence : ndarray of float32, shape (n_frames,)
+        Correlation of the placed frame with the template, in [-1, 1].
+    flags : ndarray of uint8, shape (n_frames,)
+        Bits `FLAG_FLASH`, `FLAG_UNPLACED`, `FLAG_INVALID`.
+    """
+
+    shifts: FloatArray
+    confidence: FloatArray
+    flags: np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """How a result came about; everything here is plain JSON.
+
+    Attributes
+    ----------
+    preset, model : str
+        Name of the preset and of the model folder.
+    settings : dict
+        The complete settings, nested.
+    seed : int
+        Seed of all random steps.
+    versions : dict of str
+        Versions of cocuyo and of the libraries that shape the numbers.
+    engine, precision : str
+        What ran the networks, and in which number format.
+    timings_s : dict of float
+        Wall time of each stage, in seconds.
+    peak_memory_mb : float
+        Peak resident memory of the process, in MB.
+    warnings, notes : tuple of str
+        What the user should know, in sentences.
+    inputs : tuple of dict
+        For each file read: ``path``, ``bytes``, ``sha256``.
+    """
+
+    preset: str = "default"
+    model: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    engine: str = ""
+    precision: str = ""
+    timings_s: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    inputs: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Everything a run found.
+
+    Attributes
+    ----------
+    rois : RoiSet
+        All candidates, accepted and rejected.
+    traces : Traces
+        Their traces, in the same order.
+    raster : ndarray of bool, shape (n_rois, n_frames)
+        True while an ROI is active.
+    events : Events
+        The events behind the raster.
+    probability : ndarray of float32, shape (n_rows, n_columns)
+        Probability of a functional neuron after the last frame.
+    projections : dict of ndarray of float32, shape (n_rows, n_columns)
+        ``mean_raw`` and ``max_raw`` before, ``mean`` and ``max`` after motion
+        correction (camera counts), ``contrast`` (largest temporal contrast, in units of
+        its noise).
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels that are inside the frame at all times and not excluded.
+    motion : Motion
+        Shift, confidence and flags of each frame.
+    times_s : ndarray of float64, shape (n_frames,)
+        Time of each frame from 0.
+    frame_rate_hz : float
+        Frames per second.
+    pixel_size_um : float or None
+        Side of a pixel in µm, where known.
+    diameter_px : float
+        Typical soma diameter in pixels that the run used.
+    name : str
+        Name of the recording.
+    info : RunInfo
+        Settings, versions, timings, warnings.
+    """
+
+    rois: RoiSet
+    traces: Traces
+    raster: BoolArray
+    events: Events
+    probability: FloatArray
+    projections: dict[str, FloatArray]
+    valid: BoolArray
+    motion: Motion
+    times_s: TimeArray
+    frame_rate_hz: float
+    pixel_size_um: float | None
+    diameter_px: float
+    name: str
+    info: RunInfo
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames of the recording."""
+        return len(self.times_s)
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the result folder with its tables, images and report.
+
+        Parameters
+        ----------
+        folder : str or Path
+            The folder to make.
+        overwrite : bool, default: False
+            Replace a folder that holds a result of cocuyo.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ResultError
+            If the folder exists, or cannot be written.
+        """
+        from cocuyo.io import save_result
+
+        return save_result(self, folder, overwrite=overwrite)
+
+    @staticmethod
+    def load(folder: str | Path) -> "Result":
+        """Read a result folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A folder that `save` or ``cocuyo run`` made.
+
+        Returns
+        -------
+        Result
+            The result as it was saved.
+
+        Raises
+        ------
+        ResultError
+            If the folder is absent, incomplete or of a newer version.
+        """
+        from cocuyo.io import load_result
+
+        return load_result(folder)

@@ -1,0 +1,154 @@
+"""Regions of interest: candidate neurons, accepted or rejected."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from cocuyo.core.arrays import BoolArray, FloatArray, LabelArray
+
+
+@dataclass(frozen=True, eq=False)
+class RoiSet:
+    """Candidate neurons of one field of view.
+
+    Attributes
+    ----------
+    footprints : scipy.sparse.csr_array of float32, shape (n_rois, n_rows * n_columns)
+        Weights in (0, 1], largest 1 in each row; the pixels with a weight are the ROI.
+        Every row has at least one pixel.
+    frame_shape : tuple of int
+        Number of rows and columns.
+    ids : tuple of str
+        Permanent ids such as ``"roi_0001"``; they survive curation.
+    accepted : ndarray of bool, shape (n_rois,)
+        Whether each candidate is a neuron in the result.
+    reasons : tuple of str
+        Why a candidate was rejected, in words; empty for accepted ones.
+    score : ndarray of float32, shape (n_rois,)
+        Verifier's score that the candidate is a functional neuron, in [0, 1].
+    snr : ndarray of float32, shape (n_rois,)
+        Height of the largest transient over the noise of the corrected trace.
+    """
+
+    footprints: sparse.csr_array
+    frame_shape: tuple[int, int]
+    ids: tuple[str, ...]
+    accepted: BoolArray
+    reasons: tuple[str, ...]
+    score: FloatArray
+    snr: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def empty(cls, frame_shape: tuple[int, int]) -> "RoiSet":
+        """Make a set without ROIs.
+
+        Parameters
+        ----------
+        frame_shape : tuple of int
+            Number of rows and columns.
+
+        Returns
+        -------
+        RoiSet
+            A set of length 0.
+        """
+        nothing = np.zeros(0, np.float32)
+        return cls(
+            sparse.csr_array((0, frame_shape[0] * frame_shape[1]), dtype=np.float32),
+            frame_shape,
+            (),
+            np.zeros(0, np.bool_),
+            (),
+            nothing,
+            nothing,
+        )
+
+    @cached_property
+    def labels(self) -> LabelArray:
+        """Label of each ROI: 1, 2, ... for accepted ones in order, 0 for rejected ones."""
+        return np.where(self.accepted, np.cumsum(self.accepted), 0).astype(np.int32)
+
+    @cached_property
+    def area_px(self) -> LabelArray:
+        """Number of pixels of each ROI."""
+        return np.diff(self.footprints.indptr).astype(np.int32)
+
+    @cached_property
+    def centroids(self) -> FloatArray:
+        """Weighted centre of each ROI, (y, x) in pixels, shape (n_rois, 2)."""
+        if len(self) == 0:
+            return np.zeros((0, 2), np.float32)
+        columns = self.frame_shape[1]
+        index = np.arange(self.footprints.shape[1], dtype=np.float64)
+        total = np.asarray(self.footprints.sum(axis=1), dtype=np.float64).ravel()
+        y = self.footprints @ (index // columns) / total
+        x = self.footprints @ (index % columns) / total
+        return np.column_stack([y, x]).astype(np.float32)
+
+    def pixels(self, roi: int) -> tuple[LabelArray, LabelArray, FloatArray]:
+        """Pixels of one ROI.
+
+        Parameters
+        ----------
+        roi : int
+            Index of the ROI.
+
+        Returns
+        -------
+        rows, columns : ndarray of int32
+            Coordinates of the pixels.
+        weights : ndarray of float32
+            Footprint weights of these pixels.
+        """
+        span = slice(self.footprints.indptr[roi], self.footprints.indptr[roi + 1])
+        flat = np.asarray(self.footprints.indices[span])
+        columns = self.frame_shape[1]
+        return (
+            (flat // columns).astype(np.int32),
+            (flat % columns).astype(np.int32),
+            np.asarray(self.footprints.data[span], dtype=np.float32),
+        )
+
+    def mask(self) -> BoolArray:
+        """Union of the accepted ROIs, shape (n_rows, n_columns)."""
+        flat = np.zeros(self.footprints.shape[1], np.bool_)
+        flat[self.footprints[np.flatnonzero(self.accepted)].indices] = True
+        return flat.reshape(self.frame_shape)
+
+    def label_image(self) -> LabelArray:
+        """Draw the accepted ROIs as an image of labels.
+
+        Returns
+        -------
+        ndarray of int32, shape (n_rows, n_columns)
+            0 outside, 1..n in the accepted ROIs. A pixel of several ROIs goes to the
+            larger weight; an ROI that would keep no pixel keeps its heaviest free one.
+        """
+        size = self.footprints.shape[1]
+        image = np.zeros(size, np.int32)
+        best = np.zeros(size, np.float32)
+        accepted = np.flatnonzero(self.accepted)
+        spans = []
+        for label, roi in enumerate(accepted, start=1):
+            span = slice(self.footprints.indptr[roi], self.footprints.indptr[roi + 1])
+            pixels = np.asarray(self.footprints.indices[span])
+            weights = np.asarray(self.footprints.data[span], dtype=np.float32)
+            wins = weights > best[pixels]
+            image[pixels[wins]] = label
+            best[pixels[wins]] = weights[wins]
+            spans.append((pixels, weights))
+        counts = np.bincount(image, minlength=len(accepted) + 1)
+        for label, (pixels, weights) in enumerate(spans, start=1):
+            if counts[label] == 0:
+                order = np.argsort(-weights, kind="stable")
+                free = [p for p in pixels[order] if image[p] == 0 or counts[image[p]] > 1]
+                if free:
+                    counts[image[free[0]]] -= 1
+                    image[free[0]] = label
+                    counts[label] = 1
+        return image.reshape(self.frame_shape)
