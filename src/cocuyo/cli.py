@@ -1,0 +1,458 @@
+"""The command line: ``cocuyo COMMAND``.
+
+A command is a function with `click` decorators that imports what it needs inside, so that
+``cocuyo --help`` is quick. It raises `CocuyoError` for what a user can mend; `main` turns that
+into one line on stderr and an exit status: 0 success, 1 unusable input or failure, 2 wrong usage,
+130 Ctrl-C, 143 a request to end (SIGTERM).
+"""
+
+import functools
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import click
+
+from cocuyo import __version__
+
+if TYPE_CHECKING:
+    from cocuyo.core import AnyArray, Progress, Recording
+
+EXIT_FAILURE = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+# ---------------------------------------------------------------------------------------------
+# Errors and exit status
+# ---------------------------------------------------------------------------------------------
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; ends the work the way Ctrl-C does."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+@contextmanager
+def _sigterm_ends_cleanly() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _say(kind: str, text: object) -> None:
+    print(f"cocuyo: {kind}: {_one_line(text)}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    _say("warning", message)
+
+
+def _describe_os_error(error: OSError) -> str:
+    what = error.strerror or str(error) or type(error).__name__
+    return f"{what}: {error.filename}" if error.filename is not None else what
+
+
+def run_command_line(  # noqa: PLR0911 - one return for each way to end
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run one command and say how it went.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        The words after ``cocuyo``; those of the process by default.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1, 2, 130 or 143, as the module says.
+    """
+    from cocuyo.core import Cancelled, CocuyoError
+
+    try:
+        with _sigterm_ends_cleanly(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = cli.main(
+                args=None if arguments is None else list(arguments),
+                prog_name="cocuyo",
+                standalone_mode=False,
+            )
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt, Cancelled) as error:
+        if isinstance(error, _Terminated) or isinstance(error.__cause__, _Terminated):
+            print("cocuyo: ended on request.", file=sys.stderr)
+            return EXIT_TERMINATED
+        print("cocuyo: stopped.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except CocuyoError as error:
+        _say("error", error)
+        return EXIT_FAILURE
+    except OSError as error:
+        _say("error", _describe_os_error(error))
+        return EXIT_FAILURE
+    except MemoryError as error:
+        _say("error", f"Not enough memory. {error}")
+        return EXIT_FAILURE
+    except Exception:  # a bug: its traceback is what we need to mend it
+        traceback.print_exc()
+        return EXIT_FAILURE
+    return status if isinstance(status, int) else 0
+
+
+def main() -> NoReturn:
+    """Run ``cocuyo`` as a program."""
+    sys.exit(run_command_line())
+
+
+# ---------------------------------------------------------------------------------------------
+# Progress
+# ---------------------------------------------------------------------------------------------
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    hours, rest = divmod(seconds, 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+class ProgressPrinter:
+    """Shows on stderr where the work stands; a progress callback and a context manager.
+
+    On a terminal one line is rewritten, with the share done and the time left. Elsewhere a
+    plain line is written at most every `plain_interval_s` and at the end of each stage.
+
+    Parameters
+    ----------
+    stream : file, optional
+        Where to write; stderr by default.
+    plain_interval_s : float, default: 10.0
+        Shortest time between two lines of one stage that is not yet done, in seconds.
+    clock : callable, default: time.monotonic
+        Gives the time in seconds.
+
+    Examples
+    --------
+    >>> from cocuyo.core import Progress
+    >>> with ProgressPrinter(stream=sys.stdout) as progress:
+    ...     progress(Progress("reading", 5, 5))
+    reading: 5 of 5, done in 0:00
+    """
+
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        *,
+        plain_interval_s: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._live = self._stream.isatty()
+        self._interval_s = 0.1 if self._live else plain_interval_s
+        self._clock = clock
+        self._stage: str | None = None
+        self._started_s = 0.0
+        self._start_done = 0
+        self._shown_s = 0.0
+        self._finished = True
+        self._width = 0
+
+    def __call__(self, progress: "Progress") -> None:
+        """Take a progress report.
+
+        Parameters
+        ----------
+        progress : Progress
+            Where a stage stands.
+        """
+        now = self._clock()
+        if progress.stage != self._stage:
+            self._end_line()
+            self._stage = progress.stage
+            self._started_s = self._shown_s = now
+            self._start_done = progress.done
+            self._finished = False
+            if self._live:
+                self._shown_s = now - self._interval_s
+        if self._finished:
+            return
+        elapsed = now - self._started_s
+        if progress.done >= progress.total:
+            self._finished = True
+            text = f"{progress.stage}: {progress.done} of {progress.total}"
+            self._write(f"{text}, done in {_duration(elapsed)}")
+            self._end_line()
+        elif now - self._shown_s >= self._interval_s:
+            self._shown_s = now
+            share = progress.done / progress.total
+            text = f"{progress.stage}: {progress.done} of {progress.total} ({share:.0%})"
+            done = progress.done - self._start_done
+            if done > 0 and elapsed > 0:
+                left = elapsed * (progress.total - progress.done) / done
+                text += f", {_duration(left)} left"
+            self._write(text)
+
+    def __enter__(self) -> "ProgressPrinter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end_line()
+
+    def _write(self, text: str) -> None:
+        if self._live:
+            self._stream.write("\r" + text.ljust(self._width))
+            self._width = len(text)
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def _end_line(self) -> None:
+        if self._live and self._width:
+            self._stream.write("\n")
+            self._stream.flush()
+        self._width = 0
+
+
+# ---------------------------------------------------------------------------------------------
+# Options that say how a recording is read
+# ---------------------------------------------------------------------------------------------
+
+
+def _parse_frames(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int | None, int | None] | None:
+    """Turn ``A:B`` into numbers; either end may be left out."""
+    if value is None:
+        return None
+    first, colon, last = value.partition(":")
+    try:
+        if colon:
+            return (int(first) if first.strip() else None, int(last) if last.strip() else None)
+    except ValueError:
+        pass
+    msg = f"{value!r} is not of the form A:B, such as 0:500, 100: or :500."
+    raise click.BadParameter(msg)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """What the command line says about reading a recording.
+
+    Attributes
+    ----------
+    frame_rate_hz, pixel_size_um, diameter_um : float or None
+        Frames per second; side of a pixel in µm; typical soma diameter in µm.
+    frames : tuple of (int or None), or None
+        First frame and the one after the last, counted from 0.
+    dataset : str or None
+        Name of the data set in an HDF5 file.
+    channel, plane : int or None
+        Index from 0 in a stack with several channels or planes.
+    timestamps : str or None
+        Path of a file with the time of each frame.
+    exclude : str or None
+        Path of an image that is not 0 where nothing is to be found.
+    join : bool
+        Whether several paths are the parts of one recording.
+    """
+
+    frame_rate_hz: float | None = None
+    pixel_size_um: float | None = None
+    diameter_um: float | None = None
+    frames: tuple[int | None, int | None] | None = None
+    dataset: str | None = None
+    channel: int | None = None
+    plane: int | None = None
+    timestamps: str | None = None
+    exclude: str | None = None
+    join: bool = False
+
+
+_RECORDING_OPTIONS = (
+    click.option(
+        "--frame-rate",
+        "frame_rate_hz",
+        type=float,
+        metavar="HZ",
+        help="Frames per second, where the file does not say it or says it wrongly.",
+    ),
+    click.option(
+        "--pixel-size",
+        "pixel_size_um",
+        type=float,
+        metavar="UM",
+        help="Side of a pixel in the tissue, in µm.",
+    ),
+    click.option(
+        "--diameter",
+        "diameter_um",
+        type=float,
+        metavar="UM",
+        help="Typical diameter of a soma, in µm.",
+    ),
+    click.option(
+        "--frames",
+        callback=_parse_frames,
+        metavar="A:B",
+        help="Use frames A to B only (from 0, B not included; either end may be left out).",
+    ),
+    click.option("--dataset", metavar="NAME", help="Data set to read from an HDF5 file."),
+    click.option(
+        "--channel", type=int, metavar="N", help="Channel to read from a stack of several (from 0)."
+    ),
+    click.option(
+        "--plane", type=int, metavar="N", help="Plane (Z) to read from a stack of several (from 0)."
+    ),
+    click.option(
+        "--timestamps",
+        metavar="FILE",
+        help="Text or CSV file with the time of each frame, in seconds.",
+    ),
+    click.option(
+        "--exclude",
+        metavar="MASK",
+        help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
+    ),
+    click.option(
+        "--join", is_flag=True, help="The given files are the parts of one recording, in order."
+    ),
+)
+
+
+def recording_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say how a recording is read.
+
+    Parameters
+    ----------
+    command : callable
+        The command's function; it receives them as one keyword argument ``reading``
+        (`ReadingOptions`).
+
+    Returns
+    -------
+    callable
+        The function with the options.
+    """
+    names = tuple(ReadingOptions.__dataclass_fields__)
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> Any:
+        reading = ReadingOptions(**{name: arguments.pop(name) for name in names})
+        return command(reading=reading, **arguments)
+
+    decorated: Callable[..., Any] = wrapper
+    for option in reversed(_RECORDING_OPTIONS):
+        decorated = option(decorated)
+    return decorated
+
+
+def open_from_options(paths: Sequence[str], reading: ReadingOptions) -> "Recording":
+    """Open one recording as the options say.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        One path, or the parts of one recording with ``--join``.
+    reading : ReadingOptions
+        What the command line says.
+
+    Returns
+    -------
+    Recording
+        The recording, read lazily.
+
+    Raises
+    ------
+    RecordingError
+        If it cannot be used as it is.
+    """
+    from cocuyo.io import open_recording
+
+    return open_recording(
+        list(paths) if len(paths) > 1 else paths[0],
+        frame_rate_hz=reading.frame_rate_hz,
+        pixel_size_um=reading.pixel_size_um,
+        diameter_um=reading.diameter_um,
+        frames=reading.frames,
+        dataset=reading.dataset,
+        channel=reading.channel,
+        plane=reading.plane,
+        timestamps=reading.timestamps,
+        join=reading.join,
+    )
+
+
+def excluded_from_options(
+    reading: ReadingOptions, frame_shape: tuple[int, int]
+) -> "AnyArray | None":
+    """Read the mask that ``--exclude`` names.
+
+    Parameters
+    ----------
+    reading : ReadingOptions
+        What the command line says.
+    frame_shape : tuple of int
+        Rows and columns of the recording.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns), or None
+        True where nothing is to be found; None without ``--exclude``.
+
+    Raises
+    ------
+    RecordingError
+        If the image is absent, unreadable or of another size.
+    """
+    from cocuyo.io import read_mask
+
+    return None if reading.exclude is None else read_mask(reading.exclude, frame_shape)
+
+
+# ---------------------------------------------------------------------------------------------
+# Commands
+# ---------------------------------------------------------------------------------------------
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  cocuyo inspect slice.tif       what is in the file, and what is missing
+  cocuyo COMMAND --help          options and examples of a command
+""",
+)
+@click.version_option(__version__, prog_name="cocuyo", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Find the functional neurons in calcium-imaging recordings."""
+
+
+if __name__ == "__main__":
+    main()
