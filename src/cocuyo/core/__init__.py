@@ -15,6 +15,7 @@ from cocuyo.core.errors import (
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.randomness import stream
 from cocuyo.core.recording import ArrayMovie, Movie, Recording
+from cocuyo.core.regions import Periods, Regions
 from cocuyo.core.result import (
     FLAG_FLASH,
     FLAG_INVALID,
@@ -47,10 +48,12 @@ __all__ = [
     "ModelError",
     "Motion",
     "Movie",
+    "Periods",
     "Progress",
     "ProgressCallback",
     "Recording",
     "RecordingError",
+    "Regions",
     "Result",
     "ResultError",
     "RoiSet",
