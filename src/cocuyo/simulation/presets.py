@@ -1,0 +1,164 @@
+"""Named simulations, and random ones for training."""
+
+import numpy as np
+
+from cocuyo.core import stream
+from cocuyo.simulation.config import SimulationConfig, Split
+
+PRESETS: dict[str, SimulationConfig] = {
+    "demo": SimulationConfig(
+        n_active=32,
+        n_silent=60,
+        n_defocused_active=12,
+        n_defocused_silent=30,
+        gain_counts_per_photon=1.5,
+        drift_px=3.0,
+    ),
+    "slice": SimulationConfig(),
+    "sparse": SimulationConfig(
+        n_active=8, n_silent=30, n_defocused_active=8, n_defocused_silent=15
+    ),
+    "crowded": SimulationConfig(
+        n_active=110,
+        n_silent=230,
+        n_defocused_active=40,
+        n_defocused_silent=60,
+        min_distance=0.65,
+    ),
+    "silent": SimulationConfig(
+        n_active=0,
+        n_silent=200,
+        n_defocused_active=0,
+        n_defocused_silent=40,
+    ),
+    "dim": SimulationConfig(
+        drift_px=7.0,
+        jitter_px=0.2,
+        n_flashes=3,
+        brightness=0.18,
+        baseline_counts=600.0,
+        gain_counts_per_photon=2.2,
+        bleaching=0.3,
+    ),
+}
+"""Ready-made settings by name: demo, slice, sparse, crowded, silent and dim."""
+
+_TYPICAL_SHAPE = 0.6  # mean of footprint times illumination over a mask
+
+
+def random_config(
+    seed: int,
+    *,
+    split: Split = "training",
+    n_frames: int = 400,
+    shape: tuple[int, int] = (256, 256),
+) -> SimulationConfig:
+    """Draw the settings of one recording for training, over wide ranges of everything.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the recording, at least 0. Give the same seed to `simulate`.
+    split : {"training", "validation", "test"}, default: "training"
+        Part of the data. Random streams carry its name, so that recordings of two splits
+        share no random number even where their seeds are equal.
+    n_frames : int, default: 400
+        Length, frames.
+    shape : tuple of int, default: (256, 256)
+        Rows and columns.
+
+    Returns
+    -------
+    SimulationConfig
+        The settings. The camera's gain is chosen so that the median of the transients' SNR
+        lies between about 2 and 15.
+    """
+    rng = stream(seed, f"simulation.{split}.config")
+
+    def log_uniform(low: float, high: float) -> float:
+        return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+    pixel_um = float(rng.uniform(1.0, 2.0))
+    diameter_um = float(rng.uniform(7.0, 13.0))
+    area_px = shape[0] * shape[1]
+    cell_px = np.pi / 4 * (diameter_um / pixel_um) ** 2
+    # Share of the frame covered by cells in focus: from a few cells to a crowd.
+    covered = log_uniform(0.02, 0.45)
+    n_cells = int(np.clip(covered * area_px / cell_px, 8, 500))
+    silent_share = float(rng.uniform(0.4, 0.9))
+    n_active = max(5, round(n_cells * (1 - silent_share)))
+    if rng.random() < 0.04:  # recordings without any activity must be known, too
+        n_active = 0
+    n_silent = round(n_active * silent_share / (1 - silent_share)) if n_active else n_cells
+    n_silent = min(n_silent, 500)
+    n_blurred = int(n_cells * log_uniform(0.15, 1.0))
+    active_blurred = float(rng.uniform(0.2, 0.8)) if n_active else float(rng.uniform(0, 0.5))
+
+    brightness = log_uniform(0.1, 0.5)
+    amplitude_min = log_uniform(0.08, 0.2)
+    amplitude_max = amplitude_min * log_uniform(2.0, 6.0)
+    bit_depth = int(rng.choice([8, 8, 12, 16, 16]))
+    full_scale = 2.0**bit_depth - 1
+    baseline = full_scale * log_uniform(0.06, 0.4)
+    # SNR = transient in photons over the noise of the soma's mean; solved for the gain.
+    target_snr = float(np.exp(np.clip(rng.normal(np.log(6.0), 0.5), np.log(2), np.log(15))))
+    transient = _TYPICAL_SHAPE * 1.5 * brightness * np.sqrt(amplitude_min * amplitude_max)
+    photons = (target_snr / transient) ** 2 / (0.8 * cell_px)
+    photons = float(np.clip(photons, 8.0, 40000.0))
+    gain = baseline / photons
+    return SimulationConfig(
+        split=split,
+        n_frames=n_frames,
+        n_rows=shape[0],
+        n_columns=shape[1],
+        frame_rate_hz=float(rng.uniform(4.0, 12.0)),
+        pixel_size_um=pixel_um,
+        n_active=n_active,
+        n_silent=n_silent,
+        n_defocused_active=round(n_blurred * active_blurred),
+        n_defocused_silent=round(n_blurred * (1 - active_blurred)),
+        soma_diameter_um=diameter_um,
+        soma_diameter_spread=float(rng.uniform(0.08, 0.3)),
+        irregularity=float(rng.uniform(0.03, 0.25)),
+        elongation=float(rng.uniform(1.1, 1.8)),
+        nucleus_share=float(rng.uniform(0, 0.7)),
+        dendrite_share=float(rng.uniform(0, 0.8)),
+        min_distance=float(rng.uniform(0.55, 1.2)),
+        clustering=float(rng.uniform(0, 0.8)),
+        brightness=brightness,
+        brightness_spread=float(rng.uniform(0.2, 0.6)),
+        dim_at_rest_share=float(rng.uniform(0, 0.8)),
+        blur_um=float(rng.uniform(0.7, 1.2)),
+        defocus_min_um=float(rng.uniform(3.5, 5.0)),
+        defocus_max_um=float(rng.uniform(10.0, 25.0)),
+        defocus_light=log_uniform(0.8, 5.0),
+        amplitude_min=amplitude_min,
+        amplitude_max=amplitude_max,
+        event_rate_hz=log_uniform(0.01, 0.15),
+        event_rate_spread=float(rng.uniform(0.4, 1.1)),
+        rare_share=float(rng.uniform(0.05, 0.6)),
+        spikes_per_event=log_uniform(1.0, 5.0),
+        spike_interval_s=log_uniform(0.03, 0.15),
+        rise_s=log_uniform(0.03, 0.2),
+        decay_min_s=float(rng.uniform(0.4, 0.8)),
+        decay_max_s=float(rng.uniform(0.9, 2.0)),
+        network_burst_rate_hz=log_uniform(0.003, 0.06),
+        synchrony_share=float(rng.uniform(0, 0.8)),
+        background_texture=float(rng.uniform(0.03, 0.3)),
+        neuropil_amplitude=log_uniform(0.002, 0.05),
+        neuropil_scale_um=log_uniform(20.0, 80.0),
+        network_burst_amplitude=log_uniform(0.003, 0.12),
+        vignetting=float(rng.uniform(0, 0.6)),
+        bleaching=float(rng.uniform(0, 0.4)),
+        drift_px=float(rng.uniform(0, 8)),
+        jitter_px=float(rng.uniform(0, 0.4)),
+        n_flashes=int(rng.integers(0, 4)),
+        flash_factor=float(rng.uniform(1.05, 1.8)),
+        baseline_counts=baseline,
+        gain_counts_per_photon=gain,
+        read_noise_counts=float(np.sqrt(gain * baseline) * rng.uniform(0.05, 0.5)),
+        offset_counts=full_scale * float(rng.uniform(0, 0.03)),
+        bit_depth=bit_depth,
+        n_hot_pixels=int(rng.integers(0, 15)),
+        n_dirt=int(rng.integers(0, 9)),
+    )
