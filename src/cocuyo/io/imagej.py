@@ -1,0 +1,268 @@
+"""Pictures and ROI sets as ImageJ reads them."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocuyo.core import AnyArray, BoolArray, ResultError, RoiSet
+
+_Ring = NDArray[np.int32]
+
+# Path segments of ImageJ's composite ROIs, after java.awt.geom.PathIterator.
+_MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = 0, 1, 2, 3, 4
+_CURVE_STEPS = 16
+
+
+def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> None:
+    """Write one picture as a TIFF that ImageJ opens with its scale.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    image : ndarray of uint8, uint16 or float32, shape (n_rows, n_columns)
+        The picture.
+    pixel_size_um : float or None
+        Side of a pixel in µm, where known.
+    """
+    import tifffile
+
+    scale: dict[str, Any] = {"metadata": {"axes": "YX"}}
+    if pixel_size_um is not None:
+        scale["resolution"] = (1 / pixel_size_um, 1 / pixel_size_um)
+        scale["metadata"]["unit"] = "um"
+    tifffile.imwrite(path, image, imagej=True, **scale)
+
+
+def outline(mask: BoolArray) -> list[_Ring]:
+    """Trace the edges of a mask along the corners of its pixels.
+
+    ImageJ's area ROIs run along corners: pixel (y, x) spans x to x + 1 and y to y + 1.
+    Filling the rings by the even-odd rule gives exactly the mask. Pixels that touch at a
+    corner share a ring; outer rings run clockwise on the screen, holes the other way.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (n_rows, n_columns)
+        The region.
+
+    Returns
+    -------
+    list of ndarray of int32, shape (n_corners, 2)
+        Closed rings of (x, y), without the repeated first point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> outline(np.array([[True, True]]))[0].tolist()
+    [[0, 0], [2, 0], [2, 1], [0, 1]]
+    """
+    padded = np.pad(np.asarray(mask, dtype=np.bool_), 1)
+    inside = padded[1:-1, 1:-1]
+    # Each side of a pixel that borders the outside, with the inside on the right-hand side.
+    starts: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for outside, start, step in (
+        (padded[:-2, 1:-1], (0, 0), (1, 0)),
+        (padded[1:-1, 2:], (1, 0), (0, 1)),
+        (padded[2:, 1:-1], (1, 1), (-1, 0)),
+        (padded[1:-1, :-2], (0, 1), (0, -1)),
+    ):
+        y, x = np.nonzero(inside & ~outside)
+        for corner in zip((x + start[0]).tolist(), (y + start[1]).tolist(), strict=True):
+            starts.setdefault(corner, []).append(step)
+    rings: list[_Ring] = []
+    while starts:
+        corner = min(starts, key=lambda point: (point[1], point[0]))
+        rings.append(_follow(starts, corner))
+    return rings
+
+
+def _follow(starts: dict[tuple[int, int], list[tuple[int, int]]], first: tuple[int, int]) -> _Ring:
+    """Take one ring out of the sides, from its upper left corner."""
+    points: list[tuple[int, int]] = []
+    corner, previous = first, (0, 0)
+    while corner in starts:
+        steps = starts[corner]
+        # Where two pixels touch at a corner, the left turn joins them in one ring.
+        left = (previous[1], -previous[0])
+        step = left if left in steps else steps[0]
+        steps.remove(step)
+        if not steps:
+            del starts[corner]
+        if step != previous:
+            points.append(corner)
+        corner, previous = (corner[0] + step[0], corner[1] + step[1]), step
+    return np.array(points, np.int32)
+
+
+def write_roi_set(path: Path, rois: RoiSet) -> None:
+    """Write the accepted ROIs as a ROI set of ImageJ.
+
+    An ROI in one piece is a traced polygon; one with holes or of several pieces is a
+    composite ROI. Both fill to exactly the pixels of the footprint.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.zip`` file to make; without ROIs it is a valid empty archive.
+    rois : RoiSet
+        The candidates.
+    """
+    with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
+        for roi in np.flatnonzero(rois.accepted):
+            name = rois.ids[roi]
+            # A fixed date: equal results give equal files.
+            entry = zipfile.ZipInfo(f"{name}.roi", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, _encode(rois, int(roi), name))
+
+
+def _encode(rois: RoiSet, roi: int, name: str) -> bytes:
+    import roifile
+
+    rows, columns, _ = rois.pixels(roi)
+    top, left = int(rows.min()), int(columns.min())
+    crop = np.zeros((int(rows.max()) - top + 1, int(columns.max()) - left + 1), np.bool_)
+    crop[rows - top, columns - left] = True
+    rings = outline(crop)
+    shape = roifile.ImagejRoi()
+    shape.name = name
+    shape.top, shape.left = top, left
+    shape.bottom, shape.right = top + crop.shape[0], left + crop.shape[1]
+    if len(rings) == 1:
+        shape.roitype = roifile.ROI_TYPE.TRACED
+        shape.integer_coordinates = rings[0]
+        shape.n_coordinates = len(rings[0])
+    else:
+        path: list[float] = []
+        for ring in rings:
+            for i, (x, y) in enumerate(ring.tolist()):
+                path += [_LINE if i else _MOVE, x + left, y + top]
+            path.append(_CLOSE)
+        shape.roitype = roifile.ROI_TYPE.RECT
+        shape.multi_coordinates = np.array(path, np.float32)
+        shape.shape_roi_size = len(path)
+    return bytes(shape.tobytes())
+
+
+def read_roi_set(path: Path, frame_shape: tuple[int, int]) -> tuple[list[str], list[BoolArray]]:
+    """Draw the area ROIs of an ImageJ ROI set as masks.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.zip`` of the ROI manager, or a single ``.roi`` file.
+    frame_shape : tuple of int
+        Number of rows and columns of the picture they belong to.
+
+    Returns
+    -------
+    names : list of str
+        Name of each ROI.
+    masks : list of ndarray of bool, shape (n_rows, n_columns)
+        Pixels whose centre lies inside.
+
+    Raises
+    ------
+    ResultError
+        If the file is no ROI set, an ROI has no area, or lies outside the frame.
+    """
+    import struct
+
+    import roifile
+
+    try:
+        found = roifile.ImagejRoi.fromfile(path)
+    except (OSError, ValueError, IndexError, struct.error, zipfile.BadZipFile) as error:
+        msg = f"{path} cannot be read as an ROI set of ImageJ ({error}); save it again there."
+        raise ResultError(msg) from error
+    names, masks = [], []
+    for roi in found if isinstance(found, list) else [found]:
+        mask = _fill(_rings(roi, path), frame_shape)
+        if not mask.any():
+            msg = (
+                f"ROI {roi.name or '(unnamed)'} of {path} holds no pixel of a frame of "
+                f"{frame_shape[0]} x {frame_shape[1]} (rows x columns); is it the set of "
+                "another recording?"
+            )
+            raise ResultError(msg)
+        names.append(str(roi.name))
+        masks.append(mask)
+    return names, masks
+
+
+def _rings(roi: Any, path: Path) -> list[AnyArray]:
+    """Outlines of one ROI as arrays of (x, y) in corner coordinates."""
+    import roifile
+
+    kind = roifile.ROI_TYPE
+    if roi.multi_coordinates is not None:
+        return _path_rings(roi.multi_coordinates)
+    left, top, right, bottom = roi.left, roi.top, roi.right, roi.bottom
+    if roi.widthd > 0 and roi.heightd > 0:
+        left, top, right, bottom = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
+    if roi.roitype == kind.RECT:
+        return [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)]
+    if roi.roitype == kind.OVAL:
+        angle = np.linspace(0, 2 * np.pi, 256, endpoint=False)
+        x = (left + right) / 2 + (right - left) / 2 * np.cos(angle)
+        y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle)
+        return [np.column_stack([x, y])]
+    if roi.roitype in (kind.POLYGON, kind.FREEHAND, kind.TRACED):
+        if roi.subpixel_coordinates is not None:
+            return [np.asarray(roi.subpixel_coordinates, float)]
+        if roi.integer_coordinates is not None and len(roi.integer_coordinates):
+            return [np.asarray(roi.integer_coordinates, float) + np.array([left, top])]
+    msg = (
+        f"ROI {roi.name or '(unnamed)'} of {path} is a {roi.roitype.name.lower()}, which has no "
+        "area; a ROI set needs polygons, rectangles, ovals or freehand areas."
+    )
+    raise ResultError(msg)
+
+
+def _path_rings(path: AnyArray) -> list[AnyArray]:
+    rings: list[list[Any]] = []
+    i = 0
+    while i < len(path):
+        segment = int(path[i])
+        count = {_MOVE: 1, _LINE: 1, _QUADRATIC: 2, _CUBIC: 3, _CLOSE: 0}.get(segment)
+        if count is None:
+            break
+        points = np.asarray(path[i + 1 : i + 1 + 2 * count], float).reshape(-1, 2)
+        i += 1 + 2 * count
+        if segment == _MOVE:
+            rings.append([points[0]])
+        elif segment == _LINE:
+            rings[-1].append(points[0])
+        elif segment in (_QUADRATIC, _CUBIC):
+            control = np.vstack([rings[-1][-1], points])
+            for t in np.linspace(0, 1, _CURVE_STEPS + 1)[1:]:
+                curve = control
+                while len(curve) > 1:  # de Casteljau's construction
+                    curve = (1 - t) * curve[:-1] + t * curve[1:]
+                rings[-1].append(curve[0])
+    return [np.array(ring, float) for ring in rings if len(ring) > 2]
+
+
+def _fill(rings: list[AnyArray], frame_shape: tuple[int, int]) -> BoolArray:
+    """Fill rings by the even-odd rule; a pixel is inside where its centre is."""
+    rows, columns = frame_shape
+    mask = np.zeros(frame_shape, np.bool_)
+    if not rings:
+        return mask
+    a = np.vstack(rings)
+    b = np.vstack([np.roll(ring, -1, axis=0) for ring in rings])
+    first = max(int(np.floor(a[:, 1].min() - 0.5)), 0)
+    last = min(int(np.ceil(a[:, 1].max())), rows)
+    for row in range(first, last):
+        y = row + 0.5
+        cut = (a[:, 1] <= y) != (b[:, 1] <= y)
+        x = a[cut, 0] + (y - a[cut, 1]) / (b[cut, 1] - a[cut, 1]) * (b[cut, 0] - a[cut, 0])
+        # The number of crossings left of each pixel's centre.
+        edges = np.clip(np.ceil(np.sort(x) - 0.5), 0, columns).astype(np.intp)
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            mask[row, start:stop] ^= True
+    return mask

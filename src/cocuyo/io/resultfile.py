@@ -1,0 +1,291 @@
+"""``result.h5``: everything a run found, in one HDF5 file.
+
+The layout is documented in ``docs/reference/result-folder.md``; a change of paths, types
+or meaning raises `FORMAT_VERSION` and is described there.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from cocuyo.core import (
+    AnyArray,
+    Events,
+    Motion,
+    Result,
+    ResultError,
+    RoiSet,
+    RunInfo,
+    Traces,
+)
+
+FORMAT = "cocuyo-result"
+FORMAT_VERSION = 1
+
+TRACE_NAMES = ("raw", "neuropil", "corrected", "delta_f_over_f", "dog")
+PER_ROI_NAMES = ("neuropil_coefficient", "threshold", "noise")
+EVENT_NAMES = ("onset", "peak", "offset")
+
+# Values of a trace in one chunk of the file: 64 KB, read whole to get one ROI.
+_CHUNK_FRAMES = 16384
+# Values copied at once, so that traces that lie on disk never come into memory whole.
+_BLOCK_VALUES = 4_000_000
+
+
+def write_result_file(path: Path, result: Result) -> None:
+    """Write ``result.h5``.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    result : Result
+        What a run found; traces may lie on disk, they are copied in blocks of ROIs.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path, "w") as file:
+            _write(file, result)
+    except RuntimeError as error:
+        # HDF5 reports a failed flush (a full disk) this way.
+        raise OSError(str(error)) from error
+
+
+def _write(file: Any, result: Result) -> None:
+    rois, events, motion = result.rois, result.events, result.motion
+    file.attrs["format"] = FORMAT
+    file.attrs["format_version"] = FORMAT_VERSION
+    file.attrs["name"] = _text(result.name)
+    file.attrs["frame_rate_hz"] = float(result.frame_rate_hz)
+    file.attrs["diameter_px"] = float(result.diameter_px)
+    file.attrs["frame_shape"] = np.array(rois.frame_shape, np.int64)
+    if result.pixel_size_um is not None:
+        file.attrs["pixel_size_um"] = float(result.pixel_size_um)
+    file.create_dataset("time_s", data=np.asarray(result.times_s, np.float64))
+
+    columns = rois.frame_shape[1]
+    footprints = rois.footprints
+    indices = np.asarray(footprints.indices)
+    _strings(file, "rois/id", rois.ids)
+    _strings(file, "rois/reason", rois.reasons)
+    _dense(file, "rois/accepted", np.asarray(rois.accepted, np.uint8))
+    _dense(file, "rois/label", np.asarray(rois.labels, np.int32))
+    _dense(file, "rois/score", np.asarray(rois.score, np.float32))
+    _dense(file, "rois/snr", np.asarray(rois.snr, np.float32))
+    _dense(file, "rois/area_px", np.asarray(rois.area_px, np.int32))
+    _dense(file, "rois/centroid_yx", rois.centroids)
+    _dense(file, "rois/n_events", events.count(len(rois)))
+    owner = np.repeat(np.arange(len(rois), dtype=np.int32), np.diff(footprints.indptr))
+    _dense(file, "rois/pixels/roi", owner)
+    _dense(file, "rois/pixels/y", (indices // columns).astype(np.int32))
+    _dense(file, "rois/pixels/x", (indices % columns).astype(np.int32))
+    _dense(file, "rois/pixels/weight", np.asarray(footprints.data, np.float32))
+
+    for name in TRACE_NAMES:
+        _per_roi(file, f"traces/{name}", getattr(result.traces, name), np.float32)
+    for name in PER_ROI_NAMES:
+        _dense(file, f"traces/{name}", np.asarray(getattr(result.traces, name), np.float32))
+    _per_roi(file, "raster", result.raster, np.uint8)
+
+    _dense(file, "events/roi", np.asarray(events.roi, np.int32))
+    for name in EVENT_NAMES:
+        frames = np.asarray(getattr(events, name), np.int32)
+        _dense(file, f"events/{name}", frames)
+        _dense(file, f"events/{name}_s", np.asarray(result.times_s, np.float64)[frames])
+    _dense(file, "events/amplitude", np.asarray(events.amplitude, np.float32))
+
+    _dense(file, "motion/shift_yx", np.asarray(motion.shifts, np.float32))
+    _dense(file, "motion/confidence", np.asarray(motion.confidence, np.float32))
+    _dense(file, "motion/flags", np.asarray(motion.flags, np.uint8))
+
+    _dense(file, "images/probability", np.asarray(result.probability, np.float32))
+    _dense(file, "images/valid", np.asarray(result.valid, np.uint8))
+    _dense(file, "images/labels", rois.label_image())
+    file.create_group("images/projections")
+    for name, image in result.projections.items():
+        _dense(file, f"images/projections/{name}", np.asarray(image, np.float32))
+
+
+def _text(value: str) -> str:
+    """Drop what HDF5 cannot hold: NUL and file names that are not Unicode."""
+    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _strings(file: Any, name: str, values: tuple[str, ...]) -> None:
+    import h5py
+
+    data = np.array([_text(value) for value in values], dtype=object)
+    file.create_dataset(name, data=data, shape=(len(values),), dtype=h5py.string_dtype("utf-8"))
+
+
+def _dense(file: Any, name: str, data: AnyArray) -> None:
+    packed = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+    file.create_dataset(name, data=data, **(packed if data.nbytes > 65536 else {}))
+
+
+def _per_roi(file: Any, name: str, data: AnyArray, dtype: type) -> None:
+    """Write an array (n_rois, n_frames) in blocks of ROIs, chunked by ROI."""
+    n_rois, n_frames = data.shape
+    if n_rois == 0 or n_frames == 0:
+        file.create_dataset(name, shape=data.shape, dtype=dtype)
+        return
+    dataset = file.create_dataset(
+        name,
+        shape=data.shape,
+        dtype=dtype,
+        chunks=(1, min(n_frames, _CHUNK_FRAMES)),
+        compression="gzip",
+        compression_opts=1,
+        shuffle=True,
+    )
+    step = max(1, _BLOCK_VALUES // n_frames)
+    for start in range(0, n_rois, step):
+        stop = min(start + step, n_rois)
+        dataset[start:stop] = np.asarray(data[start:stop], dtype)
+
+
+def read_result_file(path: Path, info: RunInfo) -> Result:
+    """Read ``result.h5``.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    info : RunInfo
+        How the result came about, from ``run.json``.
+
+    Returns
+    -------
+    Result
+        What was saved, in memory.
+
+    Raises
+    ------
+    ResultError
+        If the file is absent, damaged, incomplete or of a newer version.
+    """
+    import h5py
+
+    if not path.is_file():
+        msg = f"{path} is missing; the result folder is incomplete. Run the recording again."
+        raise ResultError(msg)
+    try:
+        with h5py.File(path, "r") as file:
+            _check_version(file, path)
+            return _read(file, info)
+    except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
+        msg = f"{path} is damaged or incomplete ({error}). Run the recording again."
+        raise ResultError(msg) from error
+
+
+def _check_version(file: Any, path: Path) -> None:
+    if file.attrs.get("format") != FORMAT:
+        msg = f"{path} was not written by cocuyo; give a folder that cocuyo run made."
+        raise ResultError(msg)
+    version = int(file.attrs["format_version"])
+    if version > FORMAT_VERSION:
+        msg = (
+            f"{path} has format version {version}, this cocuyo reads up to {FORMAT_VERSION}; "
+            "update cocuyo."
+        )
+        raise ResultError(msg)
+
+
+def _read(file: Any, info: RunInfo) -> Result:
+    rows, columns = (int(n) for n in file.attrs["frame_shape"])
+    ids = _read_strings(file, "rois/id")
+    times = np.asarray(file["time_s"][()], np.float64)
+    n_rois, n_frames = len(ids), len(times)
+
+    def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
+        data: AnyArray = np.asarray(file[name][()], dtype)
+        if data.shape != shape:
+            msg = f"{name} has shape {data.shape}, expected {shape}"
+            raise ValueError(msg)
+        return data
+
+    owner = np.asarray(file["rois/pixels/roi"][()], np.int64)
+    n_pixels = (len(owner),)
+    y = take("rois/pixels/y", np.int32, n_pixels)
+    x = take("rois/pixels/x", np.int32, n_pixels)
+    if owner.size and (
+        np.any(np.diff(owner) < 0)
+        or owner[0] < 0
+        or owner[-1] >= n_rois
+        or min(y.min(), x.min()) < 0
+        or y.max() >= rows
+        or x.max() >= columns
+    ):
+        msg = "rois/pixels are out of order or outside the frame"
+        raise ValueError(msg)
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_rois))])
+    footprints = sparse.csr_array(
+        (
+            take("rois/pixels/weight", np.float32, n_pixels),
+            (y.astype(np.int64) * columns + x).astype(np.int32),
+            indptr.astype(np.int32),
+        ),
+        shape=(n_rois, rows * columns),
+    )
+    rois = RoiSet(
+        footprints=footprints,
+        frame_shape=(rows, columns),
+        ids=ids,
+        accepted=take("rois/accepted", np.bool_, (n_rois,)),
+        reasons=_read_strings(file, "rois/reason"),
+        score=take("rois/score", np.float32, (n_rois,)),
+        snr=take("rois/snr", np.float32, (n_rois,)),
+    )
+    n_events = (len(file["events/roi"]),)
+    event_roi = take("events/roi", np.int32, n_events)
+    event_frames = {name: take(f"events/{name}", np.int32, n_events) for name in EVENT_NAMES}
+    if event_roi.size and (
+        event_roi.min() < 0
+        or event_roi.max() >= n_rois
+        or any(f.min() < 0 or f.max() >= n_frames for f in event_frames.values())
+    ):
+        msg = "events name ROIs or frames that do not exist"
+        raise ValueError(msg)
+    pixel_size = file.attrs.get("pixel_size_um")
+    return Result(
+        rois=rois,
+        traces=Traces(
+            **{n: take(f"traces/{n}", np.float32, (n_rois, n_frames)) for n in TRACE_NAMES},
+            **{n: take(f"traces/{n}", np.float32, (n_rois,)) for n in PER_ROI_NAMES},
+        ),
+        raster=take("raster", np.bool_, (n_rois, n_frames)),
+        events=Events(
+            roi=event_roi,
+            **event_frames,
+            amplitude=take("events/amplitude", np.float32, n_events),
+        ),
+        probability=take("images/probability", np.float32, (rows, columns)),
+        projections={
+            name: take(f"images/projections/{name}", np.float32, (rows, columns))
+            for name in file["images/projections"]
+        },
+        valid=take("images/valid", np.bool_, (rows, columns)),
+        motion=Motion(
+            shifts=take("motion/shift_yx", np.float32, (n_frames, 2)),
+            confidence=take("motion/confidence", np.float32, (n_frames,)),
+            flags=take("motion/flags", np.uint8, (n_frames,)),
+        ),
+        times_s=times,
+        frame_rate_hz=float(file.attrs["frame_rate_hz"]),
+        pixel_size_um=None if pixel_size is None else float(pixel_size),
+        diameter_px=float(file.attrs["diameter_px"]),
+        name=str(file.attrs["name"]),
+        info=info,
+    )
+
+
+def _read_strings(file: Any, name: str) -> tuple[str, ...]:
+    return tuple(str(text) for text in file[name].asstr()[()])

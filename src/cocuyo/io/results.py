@@ -1,0 +1,445 @@
+"""Result folders: written beside their place, then put there in one step."""
+
+import html
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cocuyo.core import Result, ResultError, RunInfo
+from cocuyo.io.atomic import write_json
+from cocuyo.io.imagej import write_roi_set, write_tiff
+from cocuyo.io.resultfile import (
+    FORMAT,
+    FORMAT_VERSION,
+    PER_ROI_NAMES,
+    TRACE_NAMES,
+    read_result_file,
+    write_result_file,
+)
+from cocuyo.io.tables import (
+    write_event_table,
+    write_raster_table,
+    write_roi_table,
+    write_trace_table,
+)
+
+logger = logging.getLogger(__name__)
+
+RUN_FILE = "run.json"
+WORK_FOLDER = "work"
+"""Folder inside the partial folder where a run keeps what it needs to resume."""
+MAX_ROIS = 65535
+"""Largest label that the uint16 of ``labels.tif`` holds."""
+
+_INFO_TUPLES = ("warnings", "notes", "inputs")
+
+
+def partial_folder(folder: str | Path) -> Path:
+    """Name the folder in which a result is made before it takes its place.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The result folder.
+
+    Returns
+    -------
+    Path
+        ``folder`` with ``.partial`` added; it need not exist. A run may keep what it
+        needs to resume in its subfolder ``work``, which `save_result` removes at the end.
+    """
+    folder = _absolute(folder)
+    return folder.with_name(folder.name + ".partial")
+
+
+def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
+    """Refuse a result folder that cannot be made, before any work is done.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The result folder.
+    overwrite : bool, default: False
+        Allow a folder that holds a result of cocuyo (our ``run.json``); nothing else is
+        ever replaced.
+
+    Returns
+    -------
+    Path
+        The absolute path of the folder. Nothing is made.
+
+    Raises
+    ------
+    ResultError
+        If the folder exists and may not be replaced, or its place cannot be written.
+    """
+    folder = _absolute(folder)
+    if not folder.name:
+        msg = f"{folder} cannot be a result folder; name a folder in it."
+        raise ResultError(msg)
+    if folder.exists() or folder.is_symlink():
+        if not (folder.is_dir() and _is_ours(folder)):
+            msg = (
+                f"{folder} exists and holds no result of cocuyo, so it is not replaced; "
+                "choose another folder with --out."
+            )
+            raise ResultError(msg)
+        if not overwrite:
+            msg = (
+                f"{folder} exists; choose another folder with --out, "
+                "or replace the result with --overwrite."
+            )
+            raise ResultError(msg)
+    partial = partial_folder(folder)
+    if partial.exists() and not (
+        partial.is_dir() and (_is_ours(partial) or not any(partial.iterdir()))
+    ):
+        msg = (
+            f"{partial} is where the result would be made, but it exists and is not "
+            "cocuyo's; move it away, or choose another folder with --out."
+        )
+        raise ResultError(msg)
+    parent = folder.parent
+    while not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        msg = f"{folder} cannot be made because {parent} is not a folder; choose another --out."
+        raise ResultError(msg)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        msg = f"{folder} cannot be made because {parent} is not writable; choose another --out."
+        raise ResultError(msg)
+    return folder
+
+
+def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
+    """Make (or take up again) the folder in which a result is made.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The result folder.
+    overwrite : bool, default: False
+        Allow a folder that holds a result of cocuyo.
+
+    Returns
+    -------
+    Path
+        The partial folder, marked as unfinished.
+
+    Raises
+    ------
+    ResultError
+        If the result folder cannot be made there.
+    """
+    folder = check_destination(folder, overwrite)
+    partial = partial_folder(folder)
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        for left_over in partial.glob(".run-*.json"):  # of a run that was killed
+            left_over.unlink()
+        _mark_unfinished(partial)
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
+    return partial
+
+
+def save_result(
+    result: Result,
+    folder: str | Path,
+    *,
+    overwrite: bool = False,
+    report_html: str | Callable[[Result], str] | None = None,
+) -> Path:
+    """Write a result folder: pictures, tables, ``result.h5``, report and ``run.json``.
+
+    Everything is written into ``<folder>.partial``, which then takes its place in one
+    step. After any failure (a full disk, Ctrl-C) a previous result is as it was and
+    nothing unfinished looks finished.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found. Traces may lie on disk; tables are written in blocks.
+    folder : str or Path
+        The folder to make; its parents are made.
+    overwrite : bool, default: False
+        Replace a folder that holds a result of cocuyo.
+    report_html : str or callable, optional
+        The page ``report.html``, or what makes it of the result
+        (`cocuyo.report.render_report`); `Result.save` gives it. Without it the page only
+        states the counts.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ResultError
+        If the folder exists and may not be replaced, cannot be written, or the result
+        does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
+    """
+    _check(result)
+    folder = check_destination(folder, overwrite)
+    partial = partial_folder(folder)
+    made = not partial.exists()
+    before = set() if made else {path.name for path in partial.iterdir()}
+    try:
+        start_partial(folder, overwrite=overwrite)
+        _write_files(partial, result, report_html)
+        _remove(partial / WORK_FOLDER)
+        write_json(partial / RUN_FILE, _run_record(result))
+        _put_in_place(partial, folder)
+    except BaseException as error:
+        _take_back(partial, None if made else before)
+        if isinstance(error, OSError):
+            raise _cannot_write(folder, error) from error
+        raise
+    return folder
+
+
+def _write_files(
+    partial: Path, result: Result, report_html: str | Callable[[Result], str] | None
+) -> None:
+    rois, size = result.rois, result.pixel_size_um
+    write_result_file(partial / "result.h5", result)
+    mask = rois.mask().astype(np.uint8) * np.uint8(255)
+    write_tiff(partial / "mask.tif", mask, pixel_size_um=size)
+    labels = rois.label_image().astype(np.uint16)
+    write_tiff(partial / "labels.tif", labels, pixel_size_um=size)
+    probability = np.asarray(result.probability, np.float32)
+    write_tiff(partial / "probability.tif", probability, pixel_size_um=size)
+    write_roi_table(partial / "rois.csv", result)
+    write_event_table(partial / "events.csv", result)
+    write_trace_table(partial / "traces.csv", result, result.traces.delta_f_over_f, digits=6)
+    # Float32 holds seven digits; counts above a million keep their units.
+    write_trace_table(partial / "traces_raw.csv", result, result.traces.raw, digits=7)
+    write_raster_table(partial / "raster.csv", result)
+    write_roi_set(partial / "rois.zip", rois)
+    page = report_html(result) if callable(report_html) else report_html
+    if page is None:
+        page = _short_page(result)
+    (partial / "report.html").write_text(page, encoding="utf-8", errors="replace", newline="\n")
+
+
+def _run_record(result: Result) -> dict[str, Any]:
+    info = result.info
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "status": "complete",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": result.name,
+        "n_frames": result.n_frames,
+        "frame_shape": list(result.rois.frame_shape),
+        "frame_rate_hz": result.frame_rate_hz,
+        "pixel_size_um": result.pixel_size_um,
+        "diameter_px": result.diameter_px,
+        "n_candidates": len(result.rois),
+        "n_accepted": int(result.rois.accepted.sum()),
+        **{name: getattr(info, name) for name in RunInfo.__dataclass_fields__},
+    }
+
+
+def _put_in_place(partial: Path, folder: Path) -> None:
+    """Move the finished folder to its place; an old result is deleted only afterwards."""
+    if not folder.exists():
+        partial.replace(folder)
+        return
+    aside = _free_name(folder)
+    folder.replace(aside)
+    try:
+        partial.replace(folder)
+    except BaseException:
+        aside.replace(folder)
+        raise
+    try:
+        _remove(aside)
+    except OSError as error:
+        # The new result stands; a file of the old one is perhaps open in another program.
+        logger.warning("The replaced result stays in %s (%s); delete it by hand.", aside, error)
+
+
+def _free_name(folder: Path) -> Path:
+    n = 0
+    while True:
+        aside = folder.with_name(f"{folder.name}.old{n or ''}")
+        if not aside.exists():
+            return aside
+        n += 1
+
+
+def _take_back(partial: Path, before: set[str] | None) -> None:
+    """Remove what a failed save wrote; what a run keeps to resume stays."""
+    try:
+        if not partial.is_dir():
+            return
+        (partial / RUN_FILE).unlink(missing_ok=True)
+        if before is None:
+            _remove(partial)
+            return
+        for path in list(partial.iterdir()):
+            if path.name not in before:
+                _remove(path)
+        _mark_unfinished(partial)
+    except OSError as error:
+        # The first error is the one to report; without run.json nothing looks finished.
+        logger.warning("Unfinished files stay in %s (%s).", partial, error)
+
+
+def _mark_unfinished(partial: Path) -> None:
+    write_json(
+        partial / RUN_FILE,
+        {"format": FORMAT, "format_version": FORMAT_VERSION, "status": "partial"},
+    )
+
+
+def load_result(folder: str | Path) -> Result:
+    """Read a result folder back from its ``result.h5`` and ``run.json``.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder that `save_result` or ``cocuyo run`` made.
+
+    Returns
+    -------
+    Result
+        The result as it was saved, without later curation.
+
+    Raises
+    ------
+    ResultError
+        If the folder is absent, unfinished, damaged or of a newer version.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        msg = f"{folder} is not a folder; give a result folder that cocuyo run made."
+        old = folder.with_name(folder.name + ".old") if folder.name else folder
+        if old.is_dir() and _is_ours(old):
+            msg += f" A replacement was interrupted: the earlier result is in {old}."
+        raise ResultError(msg)
+    record = _read_record(folder)
+    if record is None:
+        msg = f"{folder} holds no {RUN_FILE} of cocuyo; give a result folder that cocuyo run made."
+        raise ResultError(msg)
+    if record.get("status") != "complete":
+        msg = f"{folder} is unfinished; run the recording again to complete it."
+        raise ResultError(msg)
+    version = record.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        msg = (
+            f"{folder} has format version {version}, this cocuyo reads up to {FORMAT_VERSION}; "
+            "update cocuyo."
+        )
+        raise ResultError(msg)
+    return read_result_file(folder / "result.h5", _run_info(record, folder))
+
+
+def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:
+    fields = {name: record[name] for name in RunInfo.__dataclass_fields__ if name in record}
+    for name in _INFO_TUPLES:
+        if not isinstance(fields.get(name, []), list):
+            msg = f"{folder / RUN_FILE} is damaged: {name} is not a list."
+            raise ResultError(msg)
+        fields[name] = tuple(fields.get(name, []))
+    if fields.get("peak_memory_mb") is None:
+        fields["peak_memory_mb"] = 0.0
+    return RunInfo(**fields)
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    """Read our ``run.json``; None where there is none or it is another program's."""
+    try:
+        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return None
+    return record
+
+
+def _is_ours(folder: Path) -> bool:
+    return _read_record(folder) is not None
+
+
+def _check(result: Result) -> None:
+    """Refuse a result that the folder cannot hold, before anything is written."""
+    rois, n_frames = result.rois, result.n_frames
+    n_rois, frame_shape = len(rois), tuple(rois.frame_shape)
+    n_accepted = int(np.count_nonzero(rois.accepted))
+    if n_accepted > MAX_ROIS:
+        msg = (
+            f"{n_accepted} ROIs are accepted; labels.tif holds at most {MAX_ROIS}. "
+            "Split the field of view, or accept fewer."
+        )
+        raise ResultError(msg)
+    per_trace = (n_rois, n_frames)
+    expected: list[tuple[str, Any, tuple[int, ...]]] = [
+        ("footprints", rois.footprints, (n_rois, frame_shape[0] * frame_shape[1])),
+        ("accepted", rois.accepted, (n_rois,)),
+        ("score", rois.score, (n_rois,)),
+        ("snr", rois.snr, (n_rois,)),
+        ("raster", result.raster, per_trace),
+        ("probability", result.probability, frame_shape),
+        ("valid", result.valid, frame_shape),
+        ("shifts", result.motion.shifts, (n_frames, 2)),
+        ("confidence", result.motion.confidence, (n_frames,)),
+        ("flags", result.motion.flags, (n_frames,)),
+        *((name, getattr(result.traces, name), per_trace) for name in TRACE_NAMES),
+        *((name, getattr(result.traces, name), (n_rois,)) for name in PER_ROI_NAMES),
+        *((name, image, frame_shape) for name, image in result.projections.items()),
+    ]
+    for name, value, shape in expected:
+        if tuple(value.shape) != shape:
+            msg = f"{name} has shape {tuple(value.shape)}; the result needs {shape}."
+            raise ResultError(msg)
+    if len(rois.reasons) != n_rois or len(set(rois.ids)) != n_rois:
+        msg = f"{n_rois} ROIs need as many different ids and as many reasons."
+        raise ResultError(msg)
+    events = result.events
+    frames = np.concatenate([events.onset, events.peak, events.offset])
+    if len(events) and not (
+        0 <= events.roi.min() <= events.roi.max() < n_rois
+        and 0 <= frames.min() <= frames.max() < n_frames
+    ):
+        msg = f"Events name ROIs or frames beyond the {n_rois} ROIs and {n_frames} frames."
+        raise ResultError(msg)
+
+
+def _short_page(result: Result) -> str:
+    n = int(result.rois.accepted.sum())
+    name = html.escape(result.name)
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{name}</title>\n'
+        f"<h1>{name}</h1>\n<p>{n} of {len(result.rois)} candidates accepted, "
+        f"{result.n_frames} frames at {result.frame_rate_hz:g} Hz. "
+        "The full report was not asked for.</p></html>\n"
+    )
+
+
+def _cannot_write(folder: Path, error: OSError) -> ResultError:
+    reason = error.strerror or str(error)
+    return ResultError(
+        f"{folder} cannot be written: {reason}. Free some space or choose another folder "
+        "with --out; a previous result there is unchanged."
+    )
+
+
+def _absolute(folder: str | Path) -> Path:
+    return Path(os.path.abspath(folder))  # noqa: PTH100 - resolves ".." but keeps links
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
