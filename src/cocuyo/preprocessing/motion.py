@@ -1,0 +1,1145 @@
+"""Motion compensation: where each frame lies relative to the first, and moving it back.
+
+Everything is estimated on *landmarks*: the frame, averaged over small squares where somata
+are large in pixels, band-passed around the size of a soma and divided by its local standard
+deviation. Gain, offset, flashes, bleaching and vignetting drop out there. Each frame is
+placed given a state and gives the next state, so blocks of any size give the same answer.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from cocuyo.core import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    FrozenConfig,
+    Motion,
+    SettingsError,
+)
+
+ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
+
+# Landmarks, in soma diameters. A disc of diameter d answers a Laplacian of Gaussian most at
+# sigma = d / (2 sqrt 2) = 0.35 d (Lindeberg 1998); the band lies around it.
+_FINE_SIGMA = 0.12
+_COARSE_SIGMA = 0.6
+_LOCAL_WINDOW = 3.0
+_CLIP = 4.0
+# Somata keep at least this many pixels when frames are averaged over squares, and frames this
+# many pixels on the shorter side: below, the placing gets worse than it gets faster.
+_SMALLEST_DIAMETER = 3.5
+_SMALLEST_SIDE = 128
+# Frames looked back on: for the usual brightness, and for the usual confidence.
+_BRIGHTNESS_FRAMES = 15
+_CONFIDENCE_FRAMES = 61
+# Pixels looked at for medians of a frame.
+_SAMPLE = 4096
+# A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
+_MAD_TO_SD = 1.4826
+
+
+class MotionConfig(FrozenConfig):
+    """Settings of motion compensation."""
+
+    method: Literal["template_correlation", "lucas_kanade", "none"] = Field(
+        default="template_correlation",
+        description="How frames are placed. template_correlation: band-passed "
+        "cross-correlation with a template, refined by robust least squares; "
+        "lucas_kanade: the paper's optical flow between consecutive frames; none: frames "
+        "stay where they are.",
+    )
+    max_shift_px: float = Field(
+        default=25.0,
+        gt=0,
+        description="Largest shift looked for, px, in either direction; limited to 0.3 of the "
+        "frame's shorter side. Larger follows stronger motion and mistakes more.",
+    )
+    template_frames: int = Field(
+        default=32,
+        ge=1,
+        le=48,
+        description="First frames averaged to the template. More are less noisy; they must lie "
+        "within the first 48.",
+    )
+    template_rate: float = Field(
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="Weight of a new frame in the running half of the template. Larger follows "
+        "change of focus and brightness faster, and is noisier; 0 keeps the first template.",
+    )
+    template_refresh_frames: int = Field(
+        default=16,
+        ge=1,
+        description="Frames after which the running half enters the template; fewer cost time.",
+    )
+    refinements: int = Field(
+        default=3,
+        ge=0,
+        le=10,
+        description="Steps of subpixel refinement; each costs about 0.5 ms per frame.",
+    )
+    min_peak_sd: float = Field(
+        default=4.5,
+        ge=0,
+        description="Height a correlation peak must have, in standard deviations of the "
+        "correlation over all shifts, or the frame counts as unplaced. Lower places dimmer "
+        "frames and follows noise.",
+    )
+    min_confidence: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the usual confidence (median of the last frames) below which a "
+        "frame counts as unplaced.",
+    )
+    flash_sd: float = Field(
+        default=5.0,
+        gt=0,
+        description="Jump of the median brightness, in robust standard deviations of its "
+        "changes from frame to frame, above which a frame is flagged as a flash.",
+    )
+    flash_fraction: float = Field(
+        default=0.02,
+        ge=0,
+        description="Smallest jump of the median brightness that is a flash, as a share of it.",
+    )
+    flow_grid: int = Field(
+        default=12,
+        ge=2,
+        le=64,
+        description="lucas_kanade: rows and columns of the grid with one tracked point per "
+        "cell. More points are more robust and slower.",
+    )
+    flow_window_diameters: float = Field(
+        default=2.5,
+        gt=0,
+        description="lucas_kanade: side of the window around each point, soma diameters. "
+        "Larger is less noisy, smaller is more local.",
+    )
+    flow_levels: int = Field(
+        default=2,
+        ge=0,
+        le=5,
+        description="lucas_kanade: levels of the pyramid above the frame; more follow larger "
+        "motion between consecutive frames.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Geometry:
+    """How frames become landmarks; everything here is fixed for a recording."""
+
+    frame_shape: tuple[int, int]
+    binning: int
+    shape: tuple[int, int]
+    diameter: float
+    max_shift: tuple[int, int]
+    support: FloatArray
+    transform_shape: tuple[int, int]
+    hot_rows: np.ndarray[Any, np.dtype[np.intp]]
+    hot_columns: np.ndarray[Any, np.dtype[np.intp]]
+
+
+@dataclass(frozen=True, eq=False)
+class _Template:
+    """Landmarks in the coordinates of the template, and what is derived from them."""
+
+    image: FloatArray
+    weight: FloatArray
+    spectrum: FloatArray
+    basis: FloatArray
+    self_peak_sd: float
+    chance: float
+
+
+@dataclass(frozen=True, eq=False)
+class MotionState:
+    """What placing the next frame needs to know of those before.
+
+    Made by `start_motion`; `place_frames` returns the next one. Not changed in place.
+
+    Attributes
+    ----------
+    config : MotionConfig
+        The settings.
+    diameter_px : float
+        Typical soma diameter, in pixels.
+    frame_shape : tuple of int
+        Number of rows and columns.
+    n_placed : int
+        Number of frames placed so far.
+    """
+
+    config: MotionConfig
+    diameter_px: float
+    frame_shape: tuple[int, int]
+    n_placed: int
+    _geometry: _Geometry
+    _template: _Template | None
+    _anchor: FloatArray
+    _running: FloatArray
+    _offset: tuple[float, float]
+    _last: tuple[float, float]
+    _brightness: tuple[float, ...]
+    _confidences: tuple[float, ...]
+    _points: FloatArray
+    _template_bytes: ByteArray
+    _previous: ByteArray
+
+
+def start_motion(
+    first_frames: AnyArray,
+    *,
+    config: MotionConfig | None = None,
+    diameter_px: float,
+    exclude: BoolArray | None = None,
+) -> MotionState:
+    """Build the template from the first frames of a recording.
+
+    The frames are averaged as they lie, or only frame 0 is taken, whichever the others agree
+    with better; then they are placed on that and averaged again, twice. Coordinates are those
+    of frame 0: its shift is exactly 0. Pixels that stand out from their neighbours in the mean
+    of these frames (hot and dead ones) are replaced by their neighbours' median from then on.
+
+    Parameters
+    ----------
+    first_frames : ndarray, shape (n, n_rows, n_columns)
+        The first frames as acquired, beginning with frame 0; at least one. Those after the
+        first ``config.template_frames`` are not used. Any real type; may hold NaN.
+    config : MotionConfig, optional
+        Settings; the default ones if not given.
+    diameter_px : float
+        Typical soma diameter, in pixels: sets the band of the landmarks.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels not to look at (a pipette, the slice's edge).
+
+    Returns
+    -------
+    MotionState
+        The state before frame 0 is placed.
+
+    Raises
+    ------
+    SettingsError
+        If the frames are not (T, Y, X) with at least one, if the diameter is not a positive
+        number, or if `exclude` has another shape than a frame.
+    """
+    config = config or MotionConfig()
+    frames = np.asarray(first_frames)
+    if frames.ndim != 3 or 0 in frames.shape:
+        msg = (
+            f"The first frames have shape {frames.shape}; motion compensation needs the axes "
+            "(T, Y, X) and at least one frame. Give the recording's first frames."
+        )
+        raise SettingsError(msg)
+    if not (np.isfinite(diameter_px) and diameter_px > 0):
+        msg = f"The soma diameter is {diameter_px} px; it must be a positive number."
+        raise SettingsError(msg)
+    frame_shape = (int(frames.shape[1]), int(frames.shape[2]))
+    if exclude is not None and exclude.shape != frame_shape:
+        msg = (
+            f"The mask of excluded pixels has shape {exclude.shape} and the frames {frame_shape}; "
+            "give a mask of the frames' size."
+        )
+        raise SettingsError(msg)
+
+    frames = frames[: config.template_frames]
+    geometry = _make_geometry(frames, config=config, diameter_px=diameter_px, exclude=exclude)
+    nothing = np.zeros(geometry.shape, np.float32)
+    no_bytes = np.zeros(geometry.shape, np.uint8)
+    state = MotionState(
+        config=config,
+        diameter_px=float(diameter_px),
+        frame_shape=frame_shape,
+        n_placed=0,
+        _geometry=geometry,
+        _template=None,
+        _anchor=nothing,
+        _running=nothing,
+        _offset=(0.0, 0.0),
+        _last=(0.0, 0.0),
+        _brightness=(),
+        _confidences=(),
+        _points=np.zeros((0, 1, 2), np.float32),
+        _template_bytes=no_bytes,
+        _previous=no_bytes,
+    )
+    if config.method == "none":
+        return state
+    images = [_landmarks(frame, geometry) for frame in frames]
+    usable = [image for image in images if image is not None]
+    if not usable:
+        return state
+
+    template, confidences = _build_template(usable, geometry, config)
+    if template is None:
+        return state
+    offset = (0.0, 0.0)
+    first_bytes = no_bytes
+    if images[0] is not None:
+        found = _correlate(images[0], template, geometry, config, last=(0.0, 0.0))
+        offset = found.shift if found.good else (0.0, 0.0)
+        first_bytes = _to_bytes(images[0])
+    return replace(
+        state,
+        _template=template,
+        _anchor=template.image,
+        _running=template.image,
+        _offset=offset,
+        _last=offset,
+        _confidences=confidences[-_CONFIDENCE_FRAMES:],
+        _points=_trackable_points(template, config.flow_grid, _flow_window(geometry, config)),
+        _template_bytes=_to_bytes(template.image),
+        _previous=first_bytes,
+    )
+
+
+def place_frames(frames: AnyArray, state: MotionState) -> tuple[Motion, MotionState]:
+    r"""Say how far the tissue of each frame moved since frame 0.
+
+    ``template_correlation``: the frame's landmarks are cross-correlated with the template's
+    (Fourier transform), the peak is refined by weighted least squares on the template's
+    gradients (Lucas and Kanade 1981, with Cauchy weights), which leaves out what does not move
+    with the tissue: dirt on the sensor, cells that fire. Half of the template stays that of
+    the first frames, so it cannot drift away; the other half follows the placed frames slowly.
+
+    ``lucas_kanade``: the paper's method (its reference 16). Pyramidal optical flow from the
+    last placed frame to this one at the best point of each grid cell, checked forward and
+    backward; the median over the points, then the mean of those near it, is the step, and
+    steps are summed. A sum of steps drifts; therefore the sum is only the starting guess of a
+    second flow, from the template to this frame, and its median replaces the sum wherever at
+    least a quarter of the points agree within one pixel of the landmarks. The template itself
+    is built by correlation and stays that of the first frames.
+
+    A frame whose peak does not stand out, lies at the border of the search, or whose
+    confidence is far below the usual is flagged `FLAG_UNPLACED` and takes the shift of the
+    last good one. Constant frames and frames with fewer than half of their values finite are
+    flagged `FLAG_INVALID`. Frames whose median brightness jumps are flagged `FLAG_FLASH` and
+    placed all the same; after a lasting step of brightness the flag stays for the 7 frames
+    in which the running median does not follow it.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n_frames, n_rows, n_columns)
+        The next frames as acquired; possibly none.
+    state : MotionState
+        What `start_motion` or the call before returned.
+
+    Returns
+    -------
+    motion : Motion
+        Shifts (dy, dx) in pixels, confidence and flags of these frames. With method
+        ``none`` shifts are 0 and confidence is 1.
+    state : MotionState
+        The state for the next call.
+
+    Raises
+    ------
+    SettingsError
+        If the frames have another size than those of `start_motion`.
+    """
+    frames = np.asarray(frames)
+    if frames.ndim != 3 or frames.shape[1:] != state.frame_shape:
+        msg = (
+            f"The frames have shape {frames.shape}; the template was made of frames of "
+            f"{state.frame_shape[0]} x {state.frame_shape[1]} pixels. Give frames of that size."
+        )
+        raise SettingsError(msg)
+    n_frames = len(frames)
+    shifts = np.zeros((n_frames, 2), np.float32)
+    confidence = np.zeros(n_frames, np.float32)
+    flags = np.zeros(n_frames, np.uint8)
+    for index, frame in enumerate(frames):
+        placed, state = _place(frame, state)
+        shifts[index] = placed.shift
+        confidence[index] = placed.confidence
+        flags[index] = placed.flags
+    return Motion(shifts=shifts, confidence=confidence, flags=flags), state
+
+
+def apply_shifts(
+    frames: AnyArray,
+    shifts: FloatArray,
+    *,
+    interpolation: Literal["linear", "cubic"] = "linear",
+) -> FloatArray:
+    """Move frames back to where the tissue was in frame 0.
+
+    Values are interpolated and otherwise unaltered: no scaling, no cutting. Beyond the border
+    the border's value is repeated. Values that are not finite are replaced by the mean of the
+    finite ones in the 5 x 5 pixels around, or by the frame's median; a frame without any
+    finite value stays as it is. A frame with shift 0 is returned as it was.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n_frames, n_rows, n_columns)
+        Frames as acquired, in camera counts.
+    shifts : ndarray of float32, shape (n_frames, 2)
+        How far a point moved since frame 0, (dy, dx) in pixels.
+    interpolation : {"linear", "cubic"}, default: "linear"
+        Linear never leaves the range of the values and smooths noise a little; cubic
+        (Catmull-Rom) keeps more detail and may overshoot.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_rows, n_columns)
+        The frames, each value where its point was in frame 0.
+
+    Raises
+    ------
+    SettingsError
+        If there is not one finite shift for each frame.
+    """
+    frames = np.asarray(frames)
+    shifts = np.asarray(shifts, dtype=np.float64)
+    if frames.ndim != 3 or shifts.shape != (len(frames), 2) or not np.isfinite(shifts).all():
+        msg = (
+            f"Shifts of shape {shifts.shape} for frames of shape {frames.shape}; give one "
+            "finite (dy, dx) for each frame of a movie (T, Y, X)."
+        )
+        raise SettingsError(msg)
+    moved = np.empty(frames.shape, np.float32)
+    for index, (frame, shift) in enumerate(zip(frames, shifts, strict=True)):
+        filled = _fill_holes(frame.astype(np.float32))
+        dy, dx = float(shift[0]), float(shift[1])
+        if dy == 0.0 and dx == 0.0:
+            moved[index] = filled
+        else:
+            moved[index] = _translate(filled, dy, dx, cubic=interpolation == "cubic")
+    return moved
+
+
+def valid_pixels(
+    frame_shape: tuple[int, int],
+    shifts: FloatArray,
+    *,
+    flags: ByteArray | None = None,
+    exclude: BoolArray | None = None,
+) -> BoolArray:
+    """Find the pixels whose tissue is in view in every frame.
+
+    A mask instead of a crop. A pixel counts as in view while its centre lies on the sensor
+    (half a pixel beyond the centres of the border pixels included). Frames that could not be
+    placed or hold no values do not count, so one wild frame does not eat the field.
+
+    Parameters
+    ----------
+    frame_shape : tuple of int
+        Number of rows and columns.
+    shifts : ndarray of float32, shape (n_frames, 2)
+        How far a point moved since frame 0, (dy, dx) in pixels.
+    flags : ndarray of uint8, shape (n_frames,), optional
+        Flags of `Motion`; frames with `FLAG_UNPLACED` or `FLAG_INVALID` are left out.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to leave out, in the coordinates of frame 0.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns)
+        True where a pixel is in view at all times and not excluded.
+
+    Raises
+    ------
+    SettingsError
+        If shapes do not fit each other.
+    """
+    shifts = np.asarray(shifts, dtype=np.float64).reshape(-1, 2)
+    if flags is not None and len(flags) != len(shifts):
+        msg = f"{len(flags)} flags for {len(shifts)} shifts; give one flag for each frame."
+        raise SettingsError(msg)
+    if exclude is not None and exclude.shape != tuple(frame_shape):
+        msg = (
+            f"The mask of excluded pixels has shape {exclude.shape} and the frames "
+            f"{tuple(frame_shape)}; give a mask of the frames' size."
+        )
+        raise SettingsError(msg)
+    counted = np.isfinite(shifts).all(axis=1)
+    if flags is not None:
+        counted &= (np.asarray(flags) & (FLAG_UNPLACED | FLAG_INVALID)) == 0
+    valid = np.ones(frame_shape, np.bool_)
+    if counted.any():
+        lowest, highest = shifts[counted].min(axis=0), shifts[counted].max(axis=0)
+        rows, columns = (np.arange(size) for size in frame_shape)
+        # 1e-6: a shift stored as float32 just above half a pixel is half a pixel.
+        for axis, (position, size) in enumerate(
+            ((rows, frame_shape[0]), (columns, frame_shape[1]))
+        ):
+            inside = (position + lowest[axis] >= -0.5 - 1e-6) & (
+                position + highest[axis] <= size - 0.5 + 1e-6
+            )
+            valid &= inside[:, None] if axis == 0 else inside[None, :]
+    if exclude is not None:
+        valid &= ~exclude
+    return valid
+
+
+def crispness(image: FloatArray, *, valid: BoolArray | None = None) -> float:
+    """Measure how sharp a mean image is, to compare it before and after a correction.
+
+    Root mean square of the gradient of the image, smoothed by 1 px so that the averaging of
+    noise by interpolation does not count, over the image's mean. After NoRMCorre's crispness
+    (Pnevmatikakis and Giovannucci 2017), which takes the norm of the gradient.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n_rows, n_columns)
+        Mean over time, in any unit.
+    valid : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to look at; give the same for both images.
+
+    Returns
+    -------
+    float
+        Relative change per pixel; larger is sharper. 0 where there is nothing to measure.
+
+    Raises
+    ------
+    SettingsError
+        If image and mask differ in shape.
+    """
+    filled = _fill_holes(np.asarray(image, dtype=np.float32))
+    if valid is not None and valid.shape != filled.shape:
+        msg = f"The mask has shape {valid.shape} and the image {filled.shape}; give equal shapes."
+        raise SettingsError(msg)
+    smooth = cv2.GaussianBlur(filled, (0, 0), 1.0)
+    along_y = cv2.filter2D(smooth, cv2.CV_32F, np.array([[-0.5], [0.0], [0.5]], np.float32))
+    along_x = cv2.filter2D(smooth, cv2.CV_32F, np.array([[-0.5, 0.0, 0.5]], np.float32))
+    chosen = np.isfinite(smooth) if valid is None else valid & np.isfinite(smooth)
+    if not chosen.any():
+        return 0.0
+    energy = (
+        along_y[chosen].astype(np.float64) ** 2 + along_x[chosen].astype(np.float64) ** 2
+    ).mean()
+    level = abs(float(smooth[chosen].astype(np.float64).mean()))
+    return float(np.sqrt(energy) / level) if level > 0 else 0.0
+
+
+# ---------------------------------------------------------------- one frame
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where landmarks lie on the template, in pixels of the landmarks."""
+
+    shift: tuple[float, float]
+    confidence: float
+    good: bool
+    moved: FloatArray
+    weight: FloatArray
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The outcome for one frame, in pixels of the recording."""
+
+    shift: tuple[float, float]
+    confidence: float
+    flags: int
+
+
+def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
+    geometry, config, template = state._geometry, state.config, state._template
+    first = state.n_placed == 0
+    state = replace(state, n_placed=state.n_placed + 1)
+    level = _level(frame)
+    kept = _in_pixels(state._last, state)
+    if level is None:
+        return _Placed((0.0, 0.0) if first else kept, 0.0, FLAG_INVALID), state
+    flash = _is_flash(level, state._brightness, config)
+    flags = FLAG_FLASH if flash else 0
+    state = replace(state, _brightness=(*state._brightness, level)[-_BRIGHTNESS_FRAMES:])
+    if config.method == "none":
+        return _Placed((0.0, 0.0), 1.0, flags), state
+    image = _landmarks(frame, geometry)
+    if image is None or template is None:
+        return _Placed((0.0, 0.0) if first else kept, 0.0, flags | FLAG_UNPLACED), state
+
+    found = (
+        _flow(image, template, state)
+        if config.method == "lucas_kanade" and not first
+        else _correlate(image, template, geometry, config, last=state._last)
+    )
+    usual = float(np.median(state._confidences)) if state._confidences else 0.0
+    good = found.good and found.confidence >= config.min_confidence * usual
+    state = replace(
+        state, _confidences=(*state._confidences, found.confidence)[-_CONFIDENCE_FRAMES:]
+    )
+    if first:
+        # Frame 0 defines the coordinates, wherever the template came to lie.
+        return _Placed(
+            (0.0, 0.0), found.confidence, flags if good else flags | FLAG_UNPLACED
+        ), state
+    if not good:
+        return _Placed(kept, found.confidence, flags | FLAG_UNPLACED), state
+    state = replace(state, _last=found.shift)
+    if config.method == "lucas_kanade":
+        state = replace(state, _previous=_to_bytes(image))
+    elif not flash and config.template_rate > 0:
+        state = _follow(state, found)
+    return _Placed(_in_pixels(found.shift, state), found.confidence, flags), state
+
+
+def _in_pixels(shift: tuple[float, float], state: MotionState) -> tuple[float, float]:
+    binning = state._geometry.binning
+    return (
+        (shift[0] - state._offset[0]) * binning,
+        (shift[1] - state._offset[1]) * binning,
+    )
+
+
+def _follow(state: MotionState, found: _Found) -> MotionState:
+    """Let the running half of the template follow a placed frame."""
+    config, template = state.config, state._template
+    assert template is not None
+    running = state._running + config.template_rate * found.weight * (found.moved - state._running)
+    state = replace(state, _running=running)
+    if state.n_placed % config.template_refresh_frames:
+        return state
+    image = 0.5 * (state._anchor + running)
+    renewed = _make_template(image, template.weight, state._geometry)
+    return state if renewed is None else replace(state, _template=renewed)
+
+
+def _level(frame: AnyArray) -> float | None:
+    """Middle of the frame's finite values, or None where the frame holds nothing usable."""
+    step = max(1, int(np.sqrt(frame.size / _SAMPLE)))
+    sample = frame[::step, ::step]
+    if np.issubdtype(frame.dtype, np.floating):
+        finite = np.isfinite(frame)
+        if 2 * np.count_nonzero(finite) < frame.size:
+            return None
+        sample = sample[finite[::step, ::step]]
+        values = frame[finite]
+        if values.size == 0 or values.min() == values.max() or sample.size == 0:
+            return None
+    elif frame.min() == frame.max():
+        return None
+    # The mean of the middle half: as robust as the median, and not held to whole counts.
+    ordered = np.sort(sample, axis=None)
+    quarter = ordered.size // 4
+    return float(ordered[quarter : ordered.size - quarter].mean(dtype=np.float64))
+
+
+def _is_flash(level: float, history: tuple[float, ...], config: MotionConfig) -> bool:
+    if len(history) < 5:  # fewer say nothing about the usual change
+        return False
+    past = np.asarray(history)
+    usual = float(np.median(past))
+    spread = _MAD_TO_SD * float(np.median(np.abs(np.diff(past)))) / np.sqrt(2.0)
+    jump = abs(level - usual)
+    return jump > config.flash_sd * spread and jump > config.flash_fraction * abs(usual)
+
+
+# ---------------------------------------------------------------- landmarks
+
+
+def _make_geometry(
+    frames: AnyArray, *, config: MotionConfig, diameter_px: float, exclude: BoolArray | None
+) -> _Geometry:
+    n_rows, n_columns = int(frames.shape[1]), int(frames.shape[2])
+    shorter = min(n_rows, n_columns)
+    binning = max(1, min(int(diameter_px / _SMALLEST_DIAMETER), shorter // _SMALLEST_SIDE))
+    shape = (n_rows // binning, n_columns // binning)
+    # A soma larger than a third of the frame leaves nothing to band-pass.
+    diameter = float(np.clip(diameter_px / binning, 2.0, max(2.0, min(shape) / 3)))
+    largest = min(config.max_shift_px, 0.3 * shorter) / binning
+    reach = max(1, int(np.ceil(largest)))
+    reach_yx = (min(reach, max(1, shape[0] // 2 - 1)), min(reach, max(1, shape[1] // 2 - 1)))
+    hot = _hot_pixels(frames)
+
+    inside = np.ones(shape, np.uint8)
+    if exclude is not None:
+        cut = exclude[: shape[0] * binning, : shape[1] * binning]
+        blocks = cut.reshape(shape[0], binning, shape[1], binning)
+        inside[blocks.any(axis=(1, 3))] = 0
+    # Filters see mirrored or excluded values near a border; weights rise over a band there.
+    padded = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 3)[1:-1, 1:-1] - 1.0
+    margin = min(0.5 * diameter, 0.06 * min(shape))
+    band = max(1.0, min(diameter, 0.12 * min(shape)))
+    ramp = np.clip((distance - margin) / band, 0.0, 1.0)
+    support = (0.5 - 0.5 * np.cos(np.pi * ramp)).astype(np.float32)
+    transform_shape = tuple(
+        cv2.getOptimalDFTSize(size + reach) for size, reach in zip(shape, reach_yx, strict=True)
+    )
+    return _Geometry(
+        frame_shape=(n_rows, n_columns),
+        binning=binning,
+        shape=shape,
+        diameter=diameter,
+        max_shift=reach_yx,
+        support=support,
+        transform_shape=(transform_shape[0], transform_shape[1]),
+        hot_rows=hot[0],
+        hot_columns=hot[1],
+    )
+
+
+def _hot_pixels(
+    frames: AnyArray,
+) -> tuple[np.ndarray[Any, np.dtype[np.intp]], np.ndarray[Any, np.dtype[np.intp]]]:
+    """Find single pixels that stand out from their neighbours in the mean frame.
+
+    Tissue is blurred by the optics over more than a pixel, so such pixels belong to the sensor.
+    """
+    total = np.zeros(frames.shape[1:], np.float64)
+    for frame in frames:
+        total += _fill_holes(frame.astype(np.float32))
+    mean = (total / len(frames)).astype(np.float32)
+    if min(mean.shape) < 3 or not np.isfinite(mean).all():
+        nothing = np.zeros(0, np.intp)
+        return nothing, nothing
+    excess = np.abs(mean - cv2.medianBlur(mean, 3))
+    spread = _MAD_TO_SD * float(np.median(excess))
+    # 8: far beyond noise; a twentieth of the pixels: more would be texture, not defects.
+    hot = excess > 8.0 * spread if spread > 0 else excess > 0
+    if np.count_nonzero(hot) > hot.size // 20:
+        hot[:] = False
+    rows, columns = np.nonzero(hot)
+    return rows, columns
+
+
+def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
+    """Band-pass a frame and divide it by its local standard deviation; None if constant."""
+    image = _fill_holes(frame.astype(np.float32))
+    if geometry.hot_rows.size:
+        image = _mend(image, geometry.hot_rows, geometry.hot_columns)
+    lowest, highest, _, _ = cv2.minMaxLoc(image)
+    if not (np.isfinite(lowest) and np.isfinite(highest) and highest > lowest):
+        return None
+    n_rows, n_columns = geometry.shape
+    binning = geometry.binning
+    if binning > 1:
+        image = cv2.resize(
+            image[: n_rows * binning, : n_columns * binning],
+            (n_columns, n_rows),
+            interpolation=cv2.INTER_AREA,
+        )
+    # In units of the range: squares of large counts stay within float32.
+    image = (image - np.float32(lowest)) * np.float32(1.0 / (highest - lowest))
+    fine = cv2.GaussianBlur(image, (0, 0), max(0.7, _FINE_SIGMA * geometry.diameter))
+    coarse = cv2.GaussianBlur(image, (0, 0), max(1.4, _COARSE_SIGMA * geometry.diameter))
+    band = fine - coarse
+    side = max(3, min(2 * int(_LOCAL_WINDOW * geometry.diameter / 2) + 1, *geometry.shape))
+    local = cv2.boxFilter(band * band, cv2.CV_32F, (side, side))
+    usual = float(np.median(local[::4, ::4]))
+    if not usual > 0:
+        usual = float(local.mean())
+        if not usual > 0:
+            return None
+    band /= np.sqrt(np.maximum(local, 0.0) + np.float32(usual))
+    return np.clip(band, -_CLIP, _CLIP, out=band)
+
+
+def _fill_holes(image: FloatArray) -> FloatArray:
+    """Replace values that are not finite; a frame without finite values stays as it is."""
+    if cv2.checkRange(image):
+        return image
+    finite = np.isfinite(image)
+    if not finite.any():
+        return image
+    known = np.where(finite, image, np.float32(0.0))
+    total = cv2.boxFilter(known, cv2.CV_32F, (5, 5), normalize=False)
+    count = cv2.boxFilter(finite.astype(np.float32), cv2.CV_32F, (5, 5), normalize=False)
+    around = total / np.maximum(count, 1.0)
+    filling = np.where(count > 0.5, around, np.float32(np.median(image[finite])))
+    return np.where(finite, image, filling).astype(np.float32)
+
+
+def _mend(
+    image: FloatArray,
+    rows: np.ndarray[Any, np.dtype[np.intp]],
+    columns: np.ndarray[Any, np.dtype[np.intp]],
+) -> FloatArray:
+    """Replace pixels by the median of their eight neighbours."""
+    offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    last_row, last_column = image.shape[0] - 1, image.shape[1] - 1
+    around = np.stack(
+        [
+            image[np.clip(rows + y, 0, last_row), np.clip(columns + x, 0, last_column)]
+            for y, x in offsets
+        ]
+    )
+    mended = image.copy()
+    mended[rows, columns] = np.median(around, axis=0)
+    return mended
+
+
+def _translate(image: FloatArray, dy: float, dx: float, *, cubic: bool = False) -> FloatArray:
+    """Return ``image(y + dy, x + dx)``, with the border repeated outside.
+
+    A whole frame moves by one shift, so interpolation is a filter of two (linear) or four
+    (Catmull-Rom) taps along each axis; `cv2.warpAffine` of OpenCV 4 rounds to 1/32 px.
+    """
+    n_rows, n_columns = image.shape
+    # Beyond a frame's size all is border; the limit keeps wild shifts from wild allocations.
+    dy = min(max(dy, -float(n_rows)), float(n_rows))
+    dx = min(max(dx, -float(n_columns)), float(n_columns))
+    row, column = int(np.floor(dy)), int(np.floor(dx))
+    before, after = (1, 2) if cubic else (0, 1)
+    rows = (row - before, row + n_rows + after)
+    columns = (column - before, column + n_columns + after)
+    y0, y1 = min(max(rows[0], 0), n_rows - 1), max(min(rows[1], n_rows), 1)
+    x0, x1 = min(max(columns[0], 0), n_columns - 1), max(min(columns[1], n_columns), 1)
+    padded = cv2.copyMakeBorder(
+        image[y0:y1, x0:x1],
+        y0 - rows[0] if rows[0] < 0 else 0,
+        rows[1] - y1 if rows[1] > n_rows else 0,
+        x0 - columns[0] if columns[0] < 0 else 0,
+        columns[1] - x1 if columns[1] > n_columns else 0,
+        cv2.BORDER_REPLICATE,
+    )
+    padded = _fit(padded, n_rows + before + after, n_columns + before + after)
+    taps_y, taps_x = _taps(dy - row, cubic=cubic), _taps(dx - column, cubic=cubic)
+    filtered = cv2.sepFilter2D(padded, cv2.CV_32F, taps_x, taps_y, anchor=(0, 0))
+    return np.asarray(filtered[:n_rows, :n_columns], dtype=np.float32)
+
+
+def _fit(padded: FloatArray, n_rows: int, n_columns: int) -> FloatArray:
+    """Give a padded frame exactly this size (a shift by a whole frame leaves one row)."""
+    if padded.shape == (n_rows, n_columns):
+        return padded
+    return np.pad(
+        padded,
+        (
+            (0, max(0, n_rows - padded.shape[0])),
+            (0, max(0, n_columns - padded.shape[1])),
+        ),
+        mode="edge",
+    )[:n_rows, :n_columns]
+
+
+def _taps(fraction: float, *, cubic: bool) -> FloatArray:
+    f = fraction
+    if not cubic:
+        return np.array([1 - f, f], np.float32)
+    return np.array(
+        [
+            0.5 * (-f + 2 * f**2 - f**3),
+            0.5 * (2 - 5 * f**2 + 3 * f**3),
+            0.5 * (f + 4 * f**2 - 3 * f**3),
+            0.5 * (-(f**2) + f**3),
+        ],
+        np.float32,
+    )
+
+
+# ---------------------------------------------------------------- template and correlation
+
+
+def _build_template(
+    images: list[FloatArray], geometry: _Geometry, config: MotionConfig
+) -> tuple[_Template | None, tuple[float, ...]]:
+    full = geometry.support
+    starts: list[FloatArray] = [np.asarray(np.mean(images, axis=0), dtype=np.float32)]
+    if len(images) > 1:
+        starts.append(images[0])
+    best: tuple[float, _Template, list[_Found]] | None = None
+    for start in starts:
+        template = _make_template(start, full, geometry)
+        if template is None:
+            continue
+        found = _find_all(images, template, geometry, config)
+        # Placed on this start and averaged: how well do the frames fit their own average?
+        averaged = _average(images, found, geometry)
+        if averaged is None:
+            continue
+        found = _find_all(images, averaged, geometry, config)
+        score = float(np.mean([one.confidence for one in found]))
+        if best is None or score > best[0]:
+            best = (score, averaged, found)
+    if best is None:
+        return None, ()
+    _, template, found = best
+    last = _average(images, found, geometry)
+    if last is not None:
+        template = last
+        found = _find_all(images, template, geometry, config)
+    return template, tuple(one.confidence for one in found)
+
+
+def _find_all(
+    images: list[FloatArray], template: _Template, geometry: _Geometry, config: MotionConfig
+) -> list[_Found]:
+    found = []
+    last = (0.0, 0.0)
+    for image in images:
+        one = _correlate(image, template, geometry, config, last=last)
+        last = one.shift if one.good else last
+        found.append(one)
+    return found
+
+
+def _average(
+    images: list[FloatArray], found: list[_Found], geometry: _Geometry
+) -> _Template | None:
+    good = [one for one in found if one.good]
+    if not good:
+        return None
+    # Template coordinates: those of the first good frame, so that they stay near frame 0's.
+    y0, x0 = good[0].shift
+    total = np.zeros(geometry.shape, np.float64)
+    weight = np.zeros(geometry.shape, np.float64)
+    for image, one in zip(images, found, strict=True):
+        if one.good:
+            dy, dx = one.shift[0] - y0, one.shift[1] - x0
+            part = _translate(geometry.support, dy, dx)
+            total += part * _translate(image, dy, dx)
+            weight += part
+    mean = (total / np.maximum(weight, 1e-3 * len(good))).astype(np.float32)
+    return _make_template(mean, (weight / len(good)).astype(np.float32), geometry)
+
+
+def _make_template(image: FloatArray, weight: FloatArray, geometry: _Geometry) -> _Template | None:
+    spectrum = _spectrum(image * weight, geometry)
+    power = cv2.mulSpectrums(spectrum, spectrum, 0, conjB=True)
+    correlation = cv2.idft(power, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    peak = float(correlation[0, 0])
+    if not peak > 0:
+        return None
+    # The lobe around 0 is short against the map, its share of the spread is small.
+    spread = float(np.sqrt(np.mean(correlation**2)))
+    along_y = 0.5 * (_translate(image, 1.0, 0.0) - _translate(image, -1.0, 0.0))
+    along_x = 0.5 * (_translate(image, 0.0, 1.0) - _translate(image, 0.0, -1.0))
+    basis = np.stack([image.ravel(), along_y.ravel(), along_x.ravel()])
+    return _Template(
+        image=image,
+        weight=weight,
+        spectrum=spectrum,
+        basis=basis,
+        self_peak_sd=peak / spread,
+        chance=spread / peak,
+    )
+
+
+def _spectrum(image: FloatArray, geometry: _Geometry) -> FloatArray:
+    n_rows, n_columns = geometry.transform_shape
+    padded = np.zeros((n_rows, n_columns), np.float32)
+    padded[: image.shape[0], : image.shape[1]] = image
+    return np.asarray(cv2.dft(padded, nonzeroRows=image.shape[0]), dtype=np.float32)
+
+
+def _correlate(
+    image: FloatArray,
+    template: _Template,
+    geometry: _Geometry,
+    config: MotionConfig,
+    *,
+    last: tuple[float, float],
+) -> _Found:
+    spectrum = _spectrum(image * geometry.support, geometry)
+    product = cv2.mulSpectrums(spectrum, template.spectrum, 0, conjB=True)
+    correlation = cv2.idft(product, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
+    spread = float(cv2.norm(correlation)) / float(np.sqrt(correlation.size))
+    reach_y, reach_x = geometry.max_shift
+    near = np.block(
+        [
+            [correlation[-reach_y:, -reach_x:], correlation[-reach_y:, : reach_x + 1]],
+            [correlation[: reach_y + 1, -reach_x:], correlation[: reach_y + 1, : reach_x + 1]],
+        ]
+    )
+    row, column = _choose_peak(near, spread, last, geometry)
+    height = float(near[row, column])
+    at_border = row in (0, 2 * reach_y) or column in (0, 2 * reach_x)
+    needed = min(config.min_peak_sd, 0.5 * template.self_peak_sd)
+    stands_out = spread > 0 and height > needed * spread
+    start = (
+        row - reach_y + (0.0 if at_border else _vertex(near[row - 1 : row + 2, column])),
+        column - reach_x + (0.0 if at_border else _vertex(near[row, column - 1 : column + 2])),
+    )
+    return _finish(image, template, geometry, config, start, good=stands_out and not at_border)
+
+
+def _choose_peak(
+    near: FloatArray, spread: float, last: tuple[float, float], geometry: _Geometry
+) -> tuple[int, int]:
+    """Take the highest peak, unless one near the last shift is as high within the noise."""
+    row, column = (int(i) for i in np.unravel_index(int(np.argmax(near)), near.shape))
+    reach_y, reach_x = geometry.max_shift
+    radius = max(2, round(0.5 * geometry.diameter))
+    y, x = round(last[0]) + reach_y, round(last[1]) + reach_x
+    if abs(row - y) <= 2 * radius and abs(column - x) <= 2 * radius:
+        return row, column
+    top, left = max(0, y - radius), max(0, x - radius)
+    part = near[top : y + radius + 1, left : x + radius + 1]
+    if part.size == 0:
+        return row, column
+    part_row, part_column = (int(i) for i in np.unravel_index(int(np.argmax(part)), part.shape))
+    # 2 standard deviations: about the difference of two chance peaks.
+    if part[part_row, part_column] > near[row, column] - 2.0 * spread:
+        return top + part_row, left + part_column
+    return row, column
+
+
+def _vertex(three: FloatArray) -> float:
+    """Position of the top of a parabola through three values, relative to the middle one."""
+    left, middle, right = (float(value) for value in three)
+    bend = left - 2 * middle + right
+    return float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend < 0 else 0.0
+
+
+def _finish(
+    image: FloatArray,
+    template: _Template,
+    geometry: _Geometry,
+    config: MotionConfig,
+    start: tuple[float, float],
+    *,
+    good: bool,
+    refinements: int | None = None,
+) -> _Found:
+    """Refine a shift and measure how well the frame then fits the template."""
+    dy, dx = start
+    weight = template.weight * _translate(geometry.support, round(dy), round(dx))
+    moved = _translate(image, dy, dx)
+    for _ in range(config.refinements if refinements is None else refinements) if good else ():
+        step_y, step_x = _step(moved, template, weight)
+        # A step beyond a pixel means that the least squares lost the peak.
+        y = float(np.clip(dy + step_y, start[0] - 1.5, start[0] + 1.5))
+        x = float(np.clip(dx + step_x, start[1] - 1.5, start[1] + 1.5))
+        change = max(abs(y - dy), abs(x - dx))
+        dy, dx = y, x
+        moved = _translate(image, dy, dx)
+        if change < 0.003:  # far below what noise allows
+            break
+    fit = weight * template.image
+    norm = float(np.vdot(weight * moved, moved)) * float(np.vdot(fit, template.image))
+    confidence = float(np.vdot(fit, moved)) / np.sqrt(norm) if norm > 0 else 0.0
+    return _Found((dy, dx), float(np.clip(confidence, -1.0, 1.0)), good, moved, weight)
+
+
+def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[float, float]:
+    r"""Solve ``moved = a (T - step . grad T)`` for the step, with Cauchy weights."""
+    basis, target = template.basis, np.ascontiguousarray(moved).ravel()
+    fit = _solve(basis, target, weight.ravel())
+    if fit is None:
+        return 0.0, 0.0
+    residual = target - fit.astype(np.float32) @ basis
+    size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
+    # 2.385 sd: 95 % efficiency under normal noise (Holland and Welsch 1977).
+    scale = 2.385 * _MAD_TO_SD * float(np.median(size))
+    if scale > 0:
+        residual *= np.float32(1.0 / scale)
+        fit = _solve(basis, target, weight.ravel() / (np.float32(1.0) + residual * residual))
+        if fit is None:
+            return 0.0, 0.0
+    # A fit of almost no gain is noise: its step would be arbitrary.
+    if not fit[0] > 1e-3:
+        return 0.0, 0.0
+    return -float(fit[1] / fit[0]), -float(fit[2] / fit[0])
+
+
+def _solve(
+    basis: FloatArray, target: FloatArray, weight: FloatArray
+) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    weighted = basis * weight
+    normal = (weighted @ basis.T).astype(np.float64)
+    right = (weighted @ target).astype(np.float64)
+    # Tikhonov: a template without texture in one direction must not move in it.
+    normal[np.diag_indices(3)] *= 1.0 + 1e-6
+    if not normal[np.diag_indices(3)].min() > 0:
+        return None
+    try:
+        return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return None
+
+
+# ---------------------------------------------------------------- Lucas-Kanade
+
+
+def _to_bytes(image: FloatArray) -> ByteArray:
+    """Landmarks as bytes for OpenCV's optical flow: 0 is 128, the clip fills the range."""
+    return np.asarray(cv2.convertScaleAbs(image, alpha=127.0 / _CLIP, beta=128.0), dtype=np.uint8)
+
+
+def _flow_window(geometry: _Geometry, config: MotionConfig) -> int:
+    side = 2 * round(config.flow_window_diameters * geometry.diameter / 2) + 1
+    return int(max(5, min(side, 2 * (min(geometry.shape) // 4) + 1)))
+
+
+def _trackable_points(template: _Template, grid: int, window: int) -> FloatArray:
+    """Take the best corner of each cell of a grid, (x, y), shape (n, 1, 2)."""
+    corners = cv2.cornerMinEigenVal(template.image, min(window, 31)) * (template.weight > 0.9)
+    points = []
+    for rows in np.array_split(np.arange(corners.shape[0]), min(grid, corners.shape[0])):
+        for columns in np.array_split(np.arange(corners.shape[1]), min(grid, corners.shape[1])):
+            cell = corners[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            y, x = np.unravel_index(int(np.argmax(cell)), cell.shape)
+            if cell[y, x] > 0:
+                points.append((columns[0] + x, rows[0] + y))
+    return np.asarray(points, np.float32).reshape(-1, 1, 2)
+
+
+def _flow(image: FloatArray, template: _Template, state: MotionState) -> _Found:
+    """Place a frame by optical flow from the last frame, then from the template."""
+    geometry, config, points = state._geometry, state.config, state._points
+    current = _to_bytes(image)
+    guess = state._last
+    window = _flow_window(geometry, config)
+    levels = min(config.flow_levels, int(np.log2(max(1.0, min(geometry.shape) / window))))
+    enough = max(4, len(points) // 4)
+    start = points + np.array([guess[1], guess[0]], np.float32)
+    step, n_agree = _track(state._previous, current, start, start, window=window, levels=levels)
+    integrated = (guess[0] + step[0], guess[1] + step[1]) if n_agree >= enough else guess
+    aimed = points + np.array([integrated[1], integrated[0]], np.float32)
+    whole, n_anchored = _track(
+        state._template_bytes, current, points, aimed, window=window, levels=levels
+    )
+    shift = whole if n_anchored >= enough else integrated
+    reach_y, reach_x = geometry.max_shift
+    inside = abs(shift[0]) < reach_y and abs(shift[1]) < reach_x
+    tracked = max(n_agree, n_anchored) >= enough
+    good = inside and tracked
+    shift = shift if inside else guess
+    found = _finish(image, template, geometry, config, shift, good=good, refinements=0)
+    # A fit no better than a chance alignment of the same landmarks is no fit.
+    needed = min(config.min_peak_sd * template.chance, 0.5)
+    return replace(found, good=good and found.confidence > 0.5 * needed)
+
+
+def _track(
+    before: ByteArray,
+    after: ByteArray,
+    points: FloatArray,
+    aimed: FloatArray,
+    *,
+    window: int,
+    levels: int,
+) -> tuple[tuple[float, float], int]:
+    """Median flow of the points that come back where they started, and how many agree."""
+    if len(points) == 0:
+        return (0.0, 0.0), 0
+    follow = partial(
+        cv2.calcOpticalFlowPyrLK,
+        winSize=(window, window),
+        maxLevel=levels,
+        criteria=(cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 0.01),
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    ahead, found_ahead, _ = (
+        np.asarray(part) for part in follow(before, after, points, aimed.copy())
+    )
+    back, found_back, _ = (np.asarray(part) for part in follow(after, before, ahead, points.copy()))
+    returned = np.abs(back - points).max(axis=2).ravel() < 0.5
+    good = returned & (found_ahead.ravel() == 1) & (found_back.ravel() == 1)
+    flow = (ahead - points).reshape(-1, 2)[good].astype(np.float64)
+    flow = flow[np.isfinite(flow).all(axis=1)]
+    if len(flow) == 0:
+        return (0.0, 0.0), 0
+    middle = np.median(flow, axis=0)
+    distance = np.abs(flow - middle).max(axis=1)
+    # 3 robust sd, at least a tenth of a pixel: the mean of the rest is less noisy than a median.
+    near = distance <= max(3.0 * _MAD_TO_SD * float(np.median(distance)), 0.1)
+    x, y = flow[near].mean(axis=0)
+    return (float(y), float(x)), int(np.count_nonzero(distance < 1.0))
