@@ -43,6 +43,10 @@ _BRIGHTNESS_FRAMES = 15
 _CONFIDENCE_FRAMES = 61
 # Pixels looked at for medians of a frame.
 _SAMPLE = 4096
+# What stands still on the sensor: averaged over about 1 / rate frames; pixels beyond this many
+# robust standard deviations lose their weight.
+_STANDING_RATE = 0.02
+_STANDING_SD = 3.0
 # A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
 _MAD_TO_SD = 1.4826
 
@@ -188,6 +192,9 @@ class MotionState:
     _template: _Template | None
     _anchor: FloatArray
     _running: FloatArray
+    _standing: FloatArray
+    _seen: FloatArray
+    _support: FloatArray
     _offset: tuple[float, float]
     _last: tuple[float, float]
     _brightness: tuple[float, ...]
@@ -266,6 +273,9 @@ def start_motion(
         _template=None,
         _anchor=nothing,
         _running=nothing,
+        _standing=nothing,
+        _seen=nothing,
+        _support=geometry.support,
         _offset=(0.0, 0.0),
         _last=(0.0, 0.0),
         _brightness=(),
@@ -287,7 +297,9 @@ def start_motion(
     offset = (0.0, 0.0)
     first_bytes = no_bytes
     if images[0] is not None:
-        found = _correlate(images[0], template, geometry, config, last=(0.0, 0.0))
+        found = _correlate(
+            images[0], template, geometry, config, last=(0.0, 0.0), support=geometry.support
+        )
         offset = found.shift if found.good else (0.0, 0.0)
         first_bytes = _to_bytes(images[0])
     return replace(
@@ -295,6 +307,7 @@ def start_motion(
         _template=template,
         _anchor=template.image,
         _running=template.image,
+        _seen=template.weight,
         _offset=offset,
         _last=offset,
         _confidences=confidences[-_CONFIDENCE_FRAMES:],
@@ -401,15 +414,15 @@ def apply_shifts(
         If there is not one finite shift for each frame.
     """
     frames = np.asarray(frames)
-    shifts = np.asarray(shifts, dtype=np.float64)
-    if frames.ndim != 3 or shifts.shape != (len(frames), 2) or not np.isfinite(shifts).all():
+    moves = np.asarray(shifts, dtype=np.float64)
+    if frames.ndim != 3 or moves.shape != (len(frames), 2) or not np.isfinite(moves).all():
         msg = (
-            f"Shifts of shape {shifts.shape} for frames of shape {frames.shape}; give one "
+            f"Shifts of shape {moves.shape} for frames of shape {frames.shape}; give one "
             "finite (dy, dx) for each frame of a movie (T, Y, X)."
         )
         raise SettingsError(msg)
     moved = np.empty(frames.shape, np.float32)
-    for index, (frame, shift) in enumerate(zip(frames, shifts, strict=True)):
+    for index, (frame, shift) in enumerate(zip(frames, moves, strict=True)):
         filled = _fill_holes(frame.astype(np.float32))
         dy, dx = float(shift[0]), float(shift[1])
         if dy == 0.0 and dx == 0.0:
@@ -453,9 +466,9 @@ def valid_pixels(
     SettingsError
         If shapes do not fit each other.
     """
-    shifts = np.asarray(shifts, dtype=np.float64).reshape(-1, 2)
-    if flags is not None and len(flags) != len(shifts):
-        msg = f"{len(flags)} flags for {len(shifts)} shifts; give one flag for each frame."
+    moves = np.asarray(shifts, dtype=np.float64).reshape(-1, 2)
+    if flags is not None and len(flags) != len(moves):
+        msg = f"{len(flags)} flags for {len(moves)} shifts; give one flag for each frame."
         raise SettingsError(msg)
     if exclude is not None and exclude.shape != tuple(frame_shape):
         msg = (
@@ -463,12 +476,12 @@ def valid_pixels(
             f"{tuple(frame_shape)}; give a mask of the frames' size."
         )
         raise SettingsError(msg)
-    counted = np.isfinite(shifts).all(axis=1)
+    counted = np.isfinite(moves).all(axis=1)
     if flags is not None:
         counted &= (np.asarray(flags) & (FLAG_UNPLACED | FLAG_INVALID)) == 0
     valid = np.ones(frame_shape, np.bool_)
     if counted.any():
-        lowest, highest = shifts[counted].min(axis=0), shifts[counted].max(axis=0)
+        lowest, highest = moves[counted].min(axis=0), moves[counted].max(axis=0)
         rows, columns = (np.arange(size) for size in frame_shape)
         # 1e-6: a shift stored as float32 just above half a pixel is half a pixel.
         for axis, (position, size) in enumerate(
@@ -533,6 +546,7 @@ class _Found:
 
     shift: tuple[float, float]
     confidence: float
+    gain: float
     good: bool
     moved: FloatArray
     weight: FloatArray
@@ -567,7 +581,7 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
     found = (
         _flow(image, template, state)
         if config.method == "lucas_kanade" and not first
-        else _correlate(image, template, geometry, config, last=state._last)
+        else _correlate(image, template, geometry, config, last=state._last, support=state._support)
     )
     usual = float(np.median(state._confidences)) if state._confidences else 0.0
     good = found.good and found.confidence >= config.min_confidence * usual
@@ -584,8 +598,8 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
     state = replace(state, _last=found.shift)
     if config.method == "lucas_kanade":
         state = replace(state, _previous=_to_bytes(image))
-    elif not flash and config.template_rate > 0:
-        state = _follow(state, found)
+    elif not flash:
+        state = _follow(state, image, found)
     return _Placed(_in_pixels(found.shift, state), found.confidence, flags), state
 
 
@@ -597,17 +611,32 @@ def _in_pixels(shift: tuple[float, float], state: MotionState) -> tuple[float, f
     )
 
 
-def _follow(state: MotionState, found: _Found) -> MotionState:
-    """Let the running half of the template follow a placed frame."""
-    config, template = state.config, state._template
+def _follow(state: MotionState, image: FloatArray, found: _Found) -> MotionState:
+    """Let the running half of the template, and what stands still, follow a placed frame."""
+    config, template, geometry = state.config, state._template, state._geometry
     assert template is not None
     running = state._running + config.template_rate * found.weight * (found.moved - state._running)
-    state = replace(state, _running=running)
+    # What the template does not explain, where it lies on the sensor: dirt shows here as soon
+    # as the tissue has moved. The first frames weigh equally, later ones fade.
+    rest = image - np.float32(found.gain) * _translate(
+        template.image, -found.shift[0], -found.shift[1]
+    )
+    rate = max(_STANDING_RATE, 1.0 / state.n_placed)
+    standing = state._standing + np.float32(rate) * (rest - state._standing)
+    state = replace(state, _running=running, _standing=standing)
     if state.n_placed % config.template_refresh_frames:
         return state
+    size = np.abs(cv2.blur(standing, (3, 3)))
+    scale = _STANDING_SD * _MAD_TO_SD * float(np.median(size))
+    trust = np.ones(geometry.shape, np.float32)
+    if scale > 0:
+        trust = np.asarray(1.0 / (1.0 + (size / np.float32(scale)) ** 4), dtype=np.float32)
+    support = geometry.support * trust
+    # The first frames left the image of the dirt in the template as well.
     image = 0.5 * (state._anchor + running)
-    renewed = _make_template(image, template.weight, state._geometry)
-    return state if renewed is None else replace(state, _template=renewed)
+    seen = state._seen * _translate(trust, state._offset[0], state._offset[1])
+    renewed = _make_template(image, seen, geometry)
+    return state if renewed is None else replace(state, _template=renewed, _support=support)
 
 
 def _level(frame: AnyArray) -> float | None:
@@ -699,10 +728,13 @@ def _hot_pixels(
     if min(mean.shape) < 3 or not np.isfinite(mean).all():
         nothing = np.zeros(0, np.intp)
         return nothing, nothing
-    excess = np.abs(mean - cv2.medianBlur(mean, 3))
-    spread = _MAD_TO_SD * float(np.median(excess))
-    # 8: far beyond noise; a twentieth of the pixels: more would be texture, not defects.
-    hot = excess > 8.0 * spread if spread > 0 else excess > 0
+    ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
+    highest, lowest = cv2.dilate(mean, ring), cv2.erode(mean, ring)
+    excess = np.maximum(mean - highest, lowest - mean)
+    spread = _MAD_TO_SD * float(np.median(np.abs(mean - cv2.medianBlur(mean, 3))))
+    # 8: far beyond noise. Twice the neighbours' range: a point blurred by 1 px stays below.
+    hot = excess > np.maximum(8.0 * spread, 2.0 * (highest - lowest))
+    hot &= excess > 0
     if np.count_nonzero(hot) > hot.size // 20:
         hot[:] = False
     rows, columns = np.nonzero(hot)
@@ -720,23 +752,19 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     n_rows, n_columns = geometry.shape
     binning = geometry.binning
     if binning > 1:
-        image = cv2.resize(
-            image[: n_rows * binning, : n_columns * binning],
-            (n_columns, n_rows),
-            interpolation=cv2.INTER_AREA,
-        )
+        cut = image[: n_rows * binning, : n_columns * binning]
+        small = cv2.resize(cut, (n_columns, n_rows), interpolation=cv2.INTER_AREA)
+        image = np.asarray(small, dtype=np.float32)
     # In units of the range: squares of large counts stay within float32.
     image = (image - np.float32(lowest)) * np.float32(1.0 / (highest - lowest))
     fine = cv2.GaussianBlur(image, (0, 0), max(0.7, _FINE_SIGMA * geometry.diameter))
     coarse = cv2.GaussianBlur(image, (0, 0), max(1.4, _COARSE_SIGMA * geometry.diameter))
     band = fine - coarse
     side = max(3, min(2 * int(_LOCAL_WINDOW * geometry.diameter / 2) + 1, *geometry.shape))
-    local = cv2.boxFilter(band * band, cv2.CV_32F, (side, side))
-    usual = float(np.median(local[::4, ::4]))
-    if not usual > 0:
-        usual = float(local.mean())
-        if not usual > 0:
-            return None
+    local: AnyArray = cv2.boxFilter(band * band, cv2.CV_32F, (side, side))
+    usual = float(np.median(local[::4, ::4])) or float(local.mean())
+    if not usual > 0.0:
+        return None
     band /= np.sqrt(np.maximum(local, 0.0) + np.float32(usual))
     return np.clip(band, -_CLIP, _CLIP, out=band)
 
@@ -805,7 +833,7 @@ def _translate(image: FloatArray, dy: float, dx: float, *, cubic: bool = False) 
     return np.asarray(filtered[:n_rows, :n_columns], dtype=np.float32)
 
 
-def _fit(padded: FloatArray, n_rows: int, n_columns: int) -> FloatArray:
+def _fit(padded: AnyArray, n_rows: int, n_columns: int) -> AnyArray:
     """Give a padded frame exactly this size (a shift by a whole frame leaves one row)."""
     if padded.shape == (n_rows, n_columns):
         return padded
@@ -874,7 +902,7 @@ def _find_all(
     found = []
     last = (0.0, 0.0)
     for image in images:
-        one = _correlate(image, template, geometry, config, last=last)
+        one = _correlate(image, template, geometry, config, last=last, support=geometry.support)
         last = one.shift if one.good else last
         found.append(one)
     return found
@@ -936,8 +964,9 @@ def _correlate(
     config: MotionConfig,
     *,
     last: tuple[float, float],
+    support: FloatArray,
 ) -> _Found:
-    spectrum = _spectrum(image * geometry.support, geometry)
+    spectrum = _spectrum(image * support, geometry)
     product = cv2.mulSpectrums(spectrum, template.spectrum, 0, conjB=True)
     correlation = cv2.idft(product, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
     spread = float(cv2.norm(correlation)) / float(np.sqrt(correlation.size))
@@ -957,7 +986,9 @@ def _correlate(
         row - reach_y + (0.0 if at_border else _vertex(near[row - 1 : row + 2, column])),
         column - reach_x + (0.0 if at_border else _vertex(near[row, column - 1 : column + 2])),
     )
-    return _finish(image, template, geometry, config, start, good=stands_out and not at_border)
+    return _finish(
+        image, template, geometry, config, start, support=support, good=stands_out and not at_border
+    )
 
 
 def _choose_peak(
@@ -995,12 +1026,13 @@ def _finish(
     config: MotionConfig,
     start: tuple[float, float],
     *,
+    support: FloatArray,
     good: bool,
     refinements: int | None = None,
 ) -> _Found:
     """Refine a shift and measure how well the frame then fits the template."""
     dy, dx = start
-    weight = template.weight * _translate(geometry.support, round(dy), round(dx))
+    weight = template.weight * _translate(support, round(dy), round(dx))
     moved = _translate(image, dy, dx)
     for _ in range(config.refinements if refinements is None else refinements) if good else ():
         step_y, step_x = _step(moved, template, weight)
@@ -1013,9 +1045,12 @@ def _finish(
         if change < 0.003:  # far below what noise allows
             break
     fit = weight * template.image
-    norm = float(np.vdot(weight * moved, moved)) * float(np.vdot(fit, template.image))
-    confidence = float(np.vdot(fit, moved)) / np.sqrt(norm) if norm > 0 else 0.0
-    return _Found((dy, dx), float(np.clip(confidence, -1.0, 1.0)), good, moved, weight)
+    common = float(np.vdot(fit, moved))
+    own = float(np.vdot(fit, template.image))
+    norm = float(np.vdot(weight * moved, moved)) * own
+    confidence = float(np.clip(common / np.sqrt(norm), -1.0, 1.0)) if norm > 0 else 0.0
+    gain = common / own if own > 0 else 0.0
+    return _Found((dy, dx), confidence, gain, good, moved, weight)
 
 
 def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[float, float]:
@@ -1030,7 +1065,9 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
     scale = 2.385 * _MAD_TO_SD * float(np.median(size))
     if scale > 0:
         residual *= np.float32(1.0 / scale)
-        fit = _solve(basis, target, weight.ravel() / (np.float32(1.0) + residual * residual))
+        fit = _solve(
+            basis, target, weight.ravel() / np.add(residual * residual, 1.0, dtype=np.float32)
+        )
         if fit is None:
             return 0.0, 0.0
     # A fit of almost no gain is noise: its step would be arbitrary.
@@ -1102,7 +1139,9 @@ def _flow(image: FloatArray, template: _Template, state: MotionState) -> _Found:
     tracked = max(n_agree, n_anchored) >= enough
     good = inside and tracked
     shift = shift if inside else guess
-    found = _finish(image, template, geometry, config, shift, good=good, refinements=0)
+    found = _finish(
+        image, template, geometry, config, shift, support=geometry.support, good=good, refinements=0
+    )
     # A fit no better than a chance alignment of the same landmarks is no fit.
     needed = min(config.min_peak_sd * template.chance, 0.5)
     return replace(found, good=good and found.confidence > 0.5 * needed)
