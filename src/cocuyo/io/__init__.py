@@ -1,6 +1,7 @@
 """Every file format, in and out."""
 
 from cocuyo.io.atomic import save_npz_atomic
+from cocuyo.io.recordings import open_recording
 from cocuyo.io.results import (
     check_destination,
     load_result,
@@ -8,11 +9,15 @@ from cocuyo.io.results import (
     save_result,
     start_partial,
 )
+from cocuyo.io.truth import load_ground_truth, read_mask
 
 __all__ = [
     "check_destination",
+    "load_ground_truth",
     "load_result",
+    "open_recording",
     "partial_folder",
+    "read_mask",
     "save_npz_atomic",
     "save_result",
     "start_partial",
