@@ -24,7 +24,7 @@ import click
 from cocuyo import __version__
 
 if TYPE_CHECKING:
-    from cocuyo.core import AnyArray, Progress, Recording
+    from cocuyo.core import AnyArray, Progress, Recording, Regions
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -452,6 +452,100 @@ Examples:
 @click.version_option(__version__, prog_name="cocuyo", message="%(prog)s %(version)s")
 def cli() -> None:
     """Find the functional neurons in calcium-imaging recordings."""
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo evaluate slice.cocuyo --truth slice_truth.npz
+  cocuyo evaluate other_program.npz --truth slice_truth.npz --json
+  cocuyo evaluate slice.cocuyo --truth drawn.png --ignore-mask unsure.png
+"""
+)
+@click.argument("prediction", metavar="PRED")
+@click.option("--truth", required=True, metavar="TRUTH", help="What is true; same kinds of files.")
+@click.option(
+    "--ignore-mask", metavar="MASK", help="Image, not 0 in pixels that are not to be scored."
+)
+@click.option(
+    "--max-distance",
+    "max_distance_px",
+    type=float,
+    default=5.0,
+    show_default=True,
+    metavar="PX",
+    help="Largest distance between the centroids of an ROI and the cell it matches, in pixels.",
+)
+@click.option(
+    "--frame-rate",
+    "frame_rate_hz",
+    type=float,
+    metavar="HZ",
+    help="Frames per second, where neither file says it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def evaluate(
+    prediction: str,
+    truth: str,
+    *,
+    ignore_mask: str | None,
+    max_distance_px: float,
+    frame_rate_hz: float | None,
+    as_json: bool,
+) -> None:
+    """Score a result against the truth: pixels, cells, traces, events.
+
+    PRED and TRUTH are each a result folder, an .npz file with footprints, a TIFF or PNG of labels
+    or of a mask, or an ROI set of ImageJ. What a file does not contain is not scored, and the
+    output says so.
+    """
+    import json
+
+    from cocuyo.core import SettingsError
+    from cocuyo.evaluation import evaluate as score
+    from cocuyo.io import read_mask
+
+    if frame_rate_hz is not None and not 0 < frame_rate_hz < float("inf"):
+        msg = f"--frame-rate is {frame_rate_hz}; give a positive number of frames per second."
+        raise SettingsError(msg)
+    predicted, true = _read_regions_to_compare(prediction, truth, frame_rate_hz)
+    scores = score(
+        predicted,
+        true,
+        max_distance_px=max_distance_px,
+        ignore_pixels=None if ignore_mask is None else read_mask(ignore_mask),
+    )
+    if as_json:
+        click.echo(json.dumps(scores.to_dict(), indent=2, allow_nan=False))
+    else:
+        click.echo(scores.to_text())
+
+
+def _read_regions_to_compare(
+    prediction: str, truth: str, frame_rate_hz: float | None
+) -> "tuple[Regions, Regions]":
+    """Read both sides of a comparison; each fills in what only the other one knows."""
+    from dataclasses import replace
+    from pathlib import Path
+
+    from cocuyo.io import load_ground_truth
+
+    def is_roi_set(path: str) -> bool:
+        return Path(path).suffix.lower() in (".zip", ".roi")
+
+    # An ROI set does not say how large the frame is; the other file does.
+    if is_roi_set(prediction):
+        true = load_ground_truth(truth)
+        predicted = load_ground_truth(prediction, frame_shape=true.frame_shape)
+    else:
+        predicted = load_ground_truth(prediction)
+        shape = predicted.frame_shape if is_roi_set(truth) else None
+        true = load_ground_truth(truth, frame_shape=shape)
+    rate_hz = predicted.frame_rate_hz or true.frame_rate_hz or frame_rate_hz
+    return (
+        replace(predicted, frame_rate_hz=predicted.frame_rate_hz or rate_hz, name=prediction),
+        replace(true, frame_rate_hz=true.frame_rate_hz or rate_hz, name=truth),
+    )
 
 
 if __name__ == "__main__":

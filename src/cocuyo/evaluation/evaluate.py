@@ -179,7 +179,7 @@ class Evaluation:
             text = _share(self.silent.share, self.silent.n_accepted, self.silent.n_silent)
             rows.append(("silent cells accepted", text))
         if self.traces is not None:
-            text = f"{_score(self.traces.median)} (median of {self.traces.n} pairs)"
+            text = _median(self.traces.median, self.traces.n, self.traces.n_pairs)
             rows.append(("trace correlation", text))
         if self.events is not None:
             events = self.events
@@ -190,7 +190,7 @@ class Evaluation:
                 ("event recall", _share(events.recall, hits, truth)),
                 (
                     "event F1 of a cell",
-                    f"{_score(events.median_f1)} (median of {events.n_cells} cells)",
+                    _median(events.median_f1, events.n_cells, events.n_pairs),
                 ),
             ]
         if rows:
@@ -374,7 +374,7 @@ def _score_instances(
 ) -> _Instances:
     if prediction.footprints is None or truth.footprints is None:
         which = "prediction" if prediction.footprints is None else "truth"
-        not_scored.append(f"Instances: the {which} is a mask, which does not tell cells apart.")
+        not_scored.append(f"Cells: the {which} is a mask, which does not tell cells apart.")
         return _Instances()
     max_distance_px, min_iou, border_px = criteria
     shape = truth.frame_shape
@@ -438,15 +438,13 @@ def _score_instances(
 def _score_traces(
     prediction: Regions, truth: Regions, matches: Matches | None, not_scored: list[str]
 ) -> TraceScores | None:
-    missing = [
-        name
-        for name, regions in (("prediction", prediction), ("truth", truth))
-        if regions.traces is None
-    ]
     if matches is None:
-        missing.append("matching of instances")
-    if matches is None or prediction.traces is None or truth.traces is None:
-        not_scored.append(f"Traces: the {' and the '.join(missing)} gives none.")
+        not_scored.append("Traces: they are compared on matched cells, which a mask cannot give.")
+        return None
+    if prediction.traces is None or truth.traces is None:
+        sides = (("prediction", prediction), ("truth", truth))
+        missing = [f"the {name}" for name, regions in sides if regions.traces is None]
+        not_scored.append(f"Traces: there are none in {' and '.join(missing)}.")
         return None
     n_predicted, n_true = prediction.traces.shape[1], truth.traces.shape[1]
     if n_predicted != n_true:
@@ -462,7 +460,7 @@ def _score_events(
     prediction: Regions, truth: Regions, matches: Matches | None, not_scored: list[str]
 ) -> EventScores | None:
     if matches is None:
-        not_scored.append("Events: they are scored on matched instances, of which there are none.")
+        not_scored.append("Events: they are compared on matched cells, which a mask cannot give.")
         return None
     predicted = _activity(prediction, truth, ("events", "raster", "spikes"), not_scored)
     true = _activity(truth, prediction, ("spikes", "events", "raster"), not_scored)
@@ -534,6 +532,10 @@ def _score(value: float) -> str:
 
 def _share(value: float, numerator: int, denominator: int) -> str:
     return f"{_score(value)} ({numerator}/{denominator})"
+
+
+def _median(value: float, n: int, n_pairs: int) -> str:
+    return f"{_score(value)} (median of {n} of {n_pairs} pairs)"
 
 
 def _pixel_row(name: str, scores: PixelScores) -> tuple[str, ...]:

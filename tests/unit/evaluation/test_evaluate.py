@@ -180,7 +180,7 @@ def test_what_only_one_side_has_is_not_scored_and_the_side_is_named():
     scores = evaluate(bare, TRUTH)
     assert scores.distance_strict.f1 == 1.0
     assert scores.not_scored == (
-        "Traces: the prediction gives none.",
+        "Traces: there are none in the prediction.",
         "Events: the prediction has neither raster, events nor spikes.",
     )
 
@@ -251,7 +251,7 @@ def test_the_text_states_scores_with_numerator_and_denominator():
     assert "0.857 (150/175)" in text  # SDC: 75 true pixels of 100
     assert "0.750 (3/4)" in text  # strict precision
     assert "silent cells accepted  1.000 (1/1)" in text
-    assert "median of 3 pairs" in text
+    assert "median of 3 of 3 pairs" in text
 
 
 def test_all_columns_of_a_table_are_aligned():
