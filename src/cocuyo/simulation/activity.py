@@ -116,7 +116,7 @@ def _calcium(drive: TimeArray, rise_s: float, decay_s: float, step_s: float) -> 
 
 
 def _frame_means(samples: TimeArray) -> FloatArray:
-    return samples.reshape(-1, _SUBSTEPS).mean(axis=1).astype(np.float32)
+    return np.asarray(samples.reshape(-1, _SUBSTEPS).mean(axis=1), dtype=np.float32)
 
 
 def _active_periods(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cocuyo.core import FloatArray
+from cocuyo.core import AnyArray, FloatArray
 from cocuyo.simulation.config import SimulationConfig
 
 
@@ -44,6 +44,11 @@ class Soma:
     light: float
 
 
+def as_float(values: AnyArray) -> FloatArray:
+    """Give values as float32."""
+    return np.asarray(values, dtype=np.float32)
+
+
 def smooth_field(
     rng: np.random.Generator, shape: tuple[int, int], *, sigma_px: float
 ) -> FloatArray:
@@ -71,7 +76,7 @@ def smooth_field(
     field = field[pad // 2 : -pad // 2, pad // 2 : -pad // 2]
     field = cv2.resize(field, shape[::-1], interpolation=cv2.INTER_CUBIC)
     spread = float(field.std())
-    return ((field - field.mean()) / max(spread, 1e-6)).astype(np.float32)
+    return as_float((field - field.mean()) / max(spread, 1e-6))
 
 
 def place_cells(
@@ -127,7 +132,7 @@ def place_cells(
                 best, best_gap = (y, x), gap
             if gap >= min_distance:
                 break
-        cells = np.vstack([cells, np.float32([[best[0], best[1], diameter]])])
+        cells = np.vstack([cells, np.array([[best[0], best[1], diameter]], np.float32)])
         y, x = best[0] - canvas.margin, best[1] - canvas.margin
         inside += -0.5 <= y < canvas.rows - 0.5 and -0.5 <= x < canvas.columns - 0.5
     return cells[len(taken) :]
@@ -145,6 +150,7 @@ def draw_soma(
     *,
     config: SimulationConfig,
     sigma_px: float,
+    has_halo: bool,
 ) -> Soma:
     """Draw one soma: an irregular blob, uneven inside, blurred by the optics.
 
@@ -155,9 +161,11 @@ def draw_soma(
     cell : sequence of float
         y, x and diameter, in pixels of the canvas.
     config : SimulationConfig
-        Irregularity, nuclei, dendrites.
+        Irregularity, nuclei, dendrites, haze.
     sigma_px : float
         Sigma of the blur, in pixels.
+    has_halo : bool
+        Add the haze of `config.halo`.
 
     Returns
     -------
@@ -170,7 +178,13 @@ def draw_soma(
     radius = diameter / 2
     has_dendrites = rng.random() < config.dendrite_share
     stub_px = rng.uniform(0.8, 2.2) * radius
-    reach = round(1.7 * radius + (stub_px if has_dendrites else 0.0) + 3.2 * max(sigma_px, 0.5) + 2)
+    halo_px = config.halo_um / config.pixel_size_um if has_halo and config.halo > 0 else 0.0
+    reach = round(
+        1.7 * radius
+        + max(stub_px if has_dendrites else 0.0, 2.5 * halo_px)
+        + 3.2 * max(sigma_px, 0.5)
+        + 2
+    )
     top, left = round(y) - reach, round(x) - reach
     grid_y, grid_x = np.mgrid[top : top + 2 * reach + 1, left : left + 2 * reach + 1]
     dy, dx = (grid_y - y).astype(np.float32), (grid_x - x).astype(np.float32)
@@ -203,14 +217,18 @@ def draw_soma(
             taper = np.clip((length - along) / max(stub_px, 1e-3), 0, 1) * (along > 0)
             stub = rng.uniform(0.15, 0.45) * taper * np.exp(-((across / width) ** 2))
             body = np.maximum(body, stub)
-    body = np.clip(body, 0, None).astype(np.float32)
+    body = as_float(np.clip(body, 0, None))
     sharp_peak = float(body.max())
     if sigma_px > 0.05:
         body = cv2.GaussianBlur(body, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT)
     peak = float(body.max())
     body = body / peak
+    if halo_px > 0:
+        haze = cv2.GaussianBlur(body, (0, 0), halo_px, borderType=cv2.BORDER_CONSTANT)
+        body = body + config.halo * rng.uniform(0.5, 1.5) / float(haze.max()) * haze
+        body = body / float(body.max())
     body[body < 0.01] = 0.0
-    return Soma(top, left, body, peak / max(sharp_peak, 1e-6))
+    return Soma(top, left, as_float(body), peak / max(sharp_peak, 1e-6))
 
 
 def background_image(
@@ -230,13 +248,33 @@ def background_image(
     Returns
     -------
     ndarray of float32, shape `canvas.shape`
-        Unevenness over 60, 15 and 3 µm, the broad one strongest.
+        Unevenness over 60, 15 and 3 µm, the broad one strongest, and blood vessels.
     """
     image = np.zeros(canvas.shape, np.float32)
     for sigma_um, weight in ((60.0, 1.0), (15.0, 0.35), (3.0, 0.12)):
         sigma_px = sigma_um / config.pixel_size_um
         image += weight * smooth_field(rng, canvas.shape, sigma_px=sigma_px)
-    return np.clip(1 + config.background_texture * image, 0.2, None).astype(np.float32)
+    image = as_float(np.clip(1 + config.background_texture * image, 0.2, None))
+    for _ in range(config.n_vessels):
+        image *= 1 - _vessel(rng, canvas=canvas, config=config)
+    return image
+
+
+def _vessel(rng: np.random.Generator, *, canvas: Canvas, config: SimulationConfig) -> FloatArray:
+    """Draw one blood vessel, a winding line that absorbs light, values in [0, 1)."""
+    rows, columns = canvas.shape
+    n_steps = 60
+    step_px = 1.5 * max(rows, columns) / n_steps
+    headings = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.12, n_steps))
+    points = np.cumsum(np.column_stack([np.cos(headings), np.sin(headings)]), axis=0) * step_px
+    middle = np.array([rng.uniform(0.1, 0.9) * columns, rng.uniform(0.1, 0.9) * rows])
+    points += middle - points[n_steps // 2]
+    width_px = max(1, round(rng.uniform(2.0, 9.0) / config.pixel_size_um))
+    line = np.zeros(canvas.shape, np.uint8)
+    cv2.polylines(line, [np.rint(points).astype(np.int32)], False, 255, width_px, cv2.LINE_AA)
+    sigma_px = rng.uniform(2.0, 5.0) / config.pixel_size_um
+    soft = cv2.GaussianBlur(as_float(line), (0, 0), sigma_px)
+    return as_float(soft / 255 * rng.uniform(0.08, 0.4))
 
 
 def illumination_image(rng: np.random.Generator, *, config: SimulationConfig) -> FloatArray:
@@ -264,4 +302,4 @@ def illumination_image(rng: np.random.Generator, *, config: SimulationConfig) ->
         size = rng.uniform(1.0, 6.0)
         depth = rng.uniform(0.04, 0.3)
         image *= 1 - depth * np.exp(-((y - spot_y) ** 2 + (x - spot_x) ** 2) / (2 * size**2))
-    return image.astype(np.float32)
+    return as_float(image)

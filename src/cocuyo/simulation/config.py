@@ -84,6 +84,14 @@ class SimulationConfig(FrozenConfig):
     blur_um: float = Field(
         default=0.9, ge=0, description="Sigma of the optical blur of cells in focus, µm."
     )
+    halo: float = Field(
+        default=0.1,
+        ge=0,
+        lt=0.5,
+        description="Height of the haze around a cell in focus (its own light scattered and "
+        "out of focus), relative to its peak.",
+    )
+    halo_um: float = Field(default=7.0, gt=0, description="Sigma of that haze, µm.")
     defocus_min_um: float = Field(
         default=4.0, gt=0, description="Smallest blur sigma of cells out of focus, µm."
     )
@@ -129,6 +137,9 @@ class SimulationConfig(FrozenConfig):
     # Background
     background_texture: float = Field(
         default=0.15, ge=0, le=0.5, description="Unevenness of the tissue's own fluorescence."
+    )
+    n_vessels: int = Field(
+        default=2, ge=0, description="Blood vessels, dark lines across the tissue."
     )
     neuropil_amplitude: float = Field(
         default=0.012,

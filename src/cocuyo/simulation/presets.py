@@ -16,7 +16,7 @@ PRESETS: dict[str, SimulationConfig] = {
     ),
     "slice": SimulationConfig(),
     "sparse": SimulationConfig(
-        n_active=8, n_silent=30, n_defocused_active=8, n_defocused_silent=15
+        n_active=14, n_silent=35, n_defocused_active=8, n_defocused_silent=15
     ),
     "crowded": SimulationConfig(
         n_active=110,
@@ -37,7 +37,7 @@ PRESETS: dict[str, SimulationConfig] = {
         n_flashes=3,
         brightness=0.18,
         baseline_counts=600.0,
-        gain_counts_per_photon=2.2,
+        gain_counts_per_photon=1.0,
         bleaching=0.3,
     ),
 }
@@ -79,7 +79,7 @@ def random_config(
         return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
     pixel_um = float(rng.uniform(1.0, 2.0))
-    diameter_um = float(rng.uniform(7.0, 13.0))
+    diameter_um = float(rng.uniform(max(6.5, 5.0 * pixel_um), 13.0))
     area_px = shape[0] * shape[1]
     cell_px = np.pi / 4 * (diameter_um / pixel_um) ** 2
     # Share of the frame covered by cells in focus: from a few cells to a crowd.
@@ -101,7 +101,7 @@ def random_config(
     full_scale = 2.0**bit_depth - 1
     baseline = full_scale * log_uniform(0.06, 0.4)
     # SNR = transient in photons over the noise of the soma's mean; solved for the gain.
-    target_snr = float(np.exp(np.clip(rng.normal(np.log(6.0), 0.5), np.log(2), np.log(15))))
+    target_snr = float(np.exp(np.clip(rng.normal(np.log(7.0), 0.55), np.log(2), np.log(15))))
     transient = _TYPICAL_SHAPE * 1.5 * brightness * np.sqrt(amplitude_min * amplitude_max)
     photons = (target_snr / transient) ** 2 / (0.8 * cell_px)
     photons = float(np.clip(photons, 8.0, 40000.0))
@@ -129,6 +129,8 @@ def random_config(
         brightness_spread=float(rng.uniform(0.2, 0.6)),
         dim_at_rest_share=float(rng.uniform(0, 0.8)),
         blur_um=float(rng.uniform(0.7, 1.2)),
+        halo=float(rng.uniform(0, 0.25)),
+        halo_um=float(rng.uniform(4.0, 12.0)),
         defocus_min_um=float(rng.uniform(3.5, 5.0)),
         defocus_max_um=float(rng.uniform(10.0, 25.0)),
         defocus_light=log_uniform(0.8, 5.0),
@@ -145,6 +147,7 @@ def random_config(
         network_burst_rate_hz=log_uniform(0.003, 0.06),
         synchrony_share=float(rng.uniform(0, 0.8)),
         background_texture=float(rng.uniform(0.03, 0.3)),
+        n_vessels=int(rng.integers(0, 5)),
         neuropil_amplitude=log_uniform(0.002, 0.05),
         neuropil_scale_um=log_uniform(20.0, 80.0),
         network_burst_amplitude=log_uniform(0.003, 0.12),

@@ -12,6 +12,7 @@ from cocuyo.simulation.activity import draw_activity, network_bursts, neuropil_c
 from cocuyo.simulation.anatomy import (
     Canvas,
     Soma,
+    as_float,
     background_image,
     draw_soma,
     illumination_image,
@@ -146,7 +147,7 @@ def _draw_shifts(rng: np.random.Generator, *, config: SimulationConfig) -> Float
     reach = float(np.hypot(walk[:, 0], walk[:, 1]).max())
     jitter = config.jitter_px * rng.standard_normal((config.n_frames, 2))
     shifts = walk * (config.drift_px / max(reach, 1e-9)) + jitter - jitter[0]
-    return shifts.astype(np.float32)
+    return as_float(shifts)
 
 
 def _draw_light(
@@ -230,7 +231,13 @@ def _draw_population(
             low, high = np.log(config.defocus_min_um), np.log(config.defocus_max_um)
             blur_um = float(np.exp(shapes.uniform(low, high)))
         somata.append(
-            draw_soma(shapes, cell, config=config, sigma_px=blur_um / config.pixel_size_um)
+            draw_soma(
+                shapes,
+                cell,
+                config=config,
+                sigma_px=blur_um / config.pixel_size_um,
+                has_halo=in_focus,
+            )
         )
     brightness = _stream(config, seed, f"{name}.brightness")
     full = config.brightness * np.exp(
@@ -242,7 +249,7 @@ def _draw_population(
     dim = np.ones(n_cells)
     if active:
         is_dim = brightness.random(n_cells) < config.dim_at_rest_share
-        dim[is_dim] = brightness.uniform(0.02, 0.35, int(is_dim.sum()))
+        dim[is_dim] = brightness.uniform(0.02, 0.2, int(is_dim.sum()))
     traces = np.zeros((n_cells, config.n_frames), np.float32)
     spikes = np.zeros((n_cells, config.n_frames), np.uint16)
     raster = np.zeros((n_cells, config.n_frames), np.bool_)
@@ -368,19 +375,20 @@ def _moved(tissue: FloatArray, shift: FloatArray, canvas: Canvas) -> FloatArray:
     rows, columns = (slice(start, start + length) for start, length in starts)
     window = np.ascontiguousarray(tissue[rows, columns])
     filtered = cv2.sepFilter2D(window, cv2.CV_32F, kernels[1], kernels[0], anchor=(1, 1))
-    return filtered[1 : 1 + canvas.rows, 1 : 1 + canvas.columns]
+    return as_float(filtered[1 : 1 + canvas.rows, 1 : 1 + canvas.columns])
 
 
 def _cubic_taps(fraction: float) -> FloatArray:
     """Weights of Keys' cubic convolution (a = -1/2) for the pixels -1, 0, 1, 2."""
     f = fraction
-    return np.float32(
+    return np.array(
         [
             -0.5 * f**3 + f**2 - 0.5 * f,
             1.5 * f**3 - 2.5 * f**2 + 1,
             -1.5 * f**3 + 2 * f**2 + 0.5 * f,
             0.5 * f**3 - 0.5 * f**2,
-        ]
+        ],
+        np.float32,
     )
 
 

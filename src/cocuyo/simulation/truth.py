@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 from scipy import sparse
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, LabelArray, Recording, TimeArray
+from cocuyo.core import (
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    LabelArray,
+    Periods,
+    Recording,
+    Regions,
+    TimeArray,
+)
 from cocuyo.simulation.config import SimulationConfig
 
 Kind = Literal["functional", "silent", "faint", "defocused"]
@@ -26,7 +35,8 @@ class Truth:
 
     Cells in focus come first: active ones, silent ones, then those out of focus.
     Coordinates are those of frame 0. A cell belongs here if a pixel of its mask lies in
-    frame 0; one with less than half of its mask inside is `cut`.
+    frame 0; one with less than half of its mask inside is `cut`, and finding or missing it
+    counts neither way (`ignore_pixels`).
 
     Attributes
     ----------
@@ -105,8 +115,8 @@ class Truth:
 
     @cached_property
     def ignore(self) -> BoolArray:
-        """Cells that a method need not find: silent, faint, defocused or cut, (n_cells,)."""
-        return np.asarray(~self.functional | self.cut)
+        """Cells that a method need not find: silent, faint or defocused, (n_cells,)."""
+        return np.asarray(~self.functional)
 
     @cached_property
     def _half(self) -> sparse.csr_array:
@@ -149,6 +159,43 @@ class Truth:
         Cells cut by the border count with the pixels that lie in the frame.
         """
         return self.union(self.functional)
+
+    @cached_property
+    def ignore_pixels(self) -> BoolArray:
+        """Pixels of cells `cut` by the border and of no functional cell that is not.
+
+        Finding or missing such a cell counts neither way, shape (n_rows, n_columns).
+        """
+        return self.union(self.cut & self.in_focus) & ~self.union(self.functional & ~self.cut)
+
+    def regions(self, *, name: str = "truth") -> Regions:
+        """Give the cells in focus in the form that evaluation scores.
+
+        Parameters
+        ----------
+        name : str, default: "truth"
+            Name for people.
+
+        Returns
+        -------
+        Regions
+            Footprints cut at half maximum, traces, raster, events; silent and faint cells
+            ignored.
+        """
+        n = int(self.in_focus.sum())
+        events = self.events[self.events[:, 0] < n]
+        return Regions(
+            frame_shape=self.frame_shape,
+            footprints=sparse.csr_array(self._half[:n].multiply(self.footprints[:n])),
+            mask=self.mask(),
+            ignore=self.ignore[:n],
+            ignore_pixels=self.ignore_pixels,
+            traces=self.traces[:n],
+            raster=self.raster[:n],
+            events=Periods(events[:, 0].astype(np.int32), events[:, 1], events[:, 2]),
+            frame_rate_hz=self.fps,
+            name=name,
+        )
 
     def visible(self, t: int, *, k: float = 1.5) -> BoolArray:
         """Tell which cells in focus can be seen in one frame.
@@ -203,7 +250,7 @@ class Truth:
         if not moved:
             return labels
         dy, dx = (float(value) for value in self.shifts[t])
-        matrix = np.float32([[1, 0, dx], [0, 1, dy]])
+        matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         size = (self.frame_shape[1], self.frame_shape[0])
         shifted = cv2.warpAffine(labels.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR)
         return np.asarray(shifted >= 0.5)
@@ -219,8 +266,8 @@ class Truth:
             columns cell, first and last spike in s, ``ignore`` bool (n,), ``kinds`` int32
             (n,) with 0 functional, 1 silent, 2 faint (3, defocused, does not occur),
             ``cut`` bool (n,), ``snr`` float32 (n,), ``visible_at_rest`` bool (n,). For the
-            recording: ``mask`` bool (Y, X), ``shifts`` float32 (T, 2), ``flashes`` bool
-            (T,), ``fps`` float64, ``n_defocused`` int32 (silent, active).
+            recording: ``mask`` and ``ignore_pixels`` bool (Y, X), ``shifts`` float32 (T, 2),
+            ``flashes`` bool (T,), ``fps`` float64, ``n_defocused`` int32 (silent, active).
         """
         n = int(self.in_focus.sum())
         defocused = ~self.in_focus
@@ -236,6 +283,7 @@ class Truth:
             "snr": self.snr[:n],
             "visible_at_rest": self.visible_at_rest[:n],
             "mask": self.mask(),
+            "ignore_pixels": self.ignore_pixels,
             "shifts": self.shifts,
             "flashes": self.flashes,
             "fps": np.asarray(self.fps, np.float64),
