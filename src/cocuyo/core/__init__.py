@@ -12,6 +12,7 @@ from cocuyo.core.errors import (
     SettingsError,
     TruncatedRecordingError,
 )
+from cocuyo.core.outlines import outline
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.randomness import stream
 from cocuyo.core.recording import ArrayMovie, Movie, Recording
@@ -63,5 +64,6 @@ __all__ = [
     "Traces",
     "TruncatedRecordingError",
     "ignore_progress",
+    "outline",
     "stream",
 ]

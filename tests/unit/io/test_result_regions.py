@@ -13,9 +13,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import sparse
 from synthetic_result import make_result
 
-from cocuyo.core import ResultError, RoiSet
+from cocuyo.core import ResultError, RoiSet, outline
 from cocuyo.io import load_ground_truth, save_npz_atomic, save_result
-from cocuyo.io.imagej import outline, read_roi_set, write_roi_set
+from cocuyo.io.imagej import read_roi_set, write_roi_set
 
 
 def masks_of(regions):
