@@ -1,1 +1,1 @@
-"""pipeline."""
+"""The three stages composed."""

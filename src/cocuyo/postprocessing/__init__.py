@@ -1,1 +1,81 @@
-"""postprocessing."""
+"""Stage 3: from probability and movie to ROIs, traces, events and raster."""
+
+from cocuyo.postprocessing.candidates import (
+    CandidateConfig,
+    Seeds,
+    disc_pixels,
+    find_seeds,
+    refine_mask,
+    split_mask,
+)
+from cocuyo.postprocessing.footprints import (
+    CandidateImage,
+    FootprintConfig,
+    Patches,
+    add_to_images,
+    cut_patches,
+    event_weights,
+    outline,
+)
+from cocuyo.postprocessing.traces import (
+    CorrectedTraces,
+    TraceConfig,
+    averaging_weights,
+    correct_traces,
+    interpolate_frames,
+    project,
+    ring_weights,
+    running_baseline,
+)
+from cocuyo.postprocessing.validation import (
+    Activity,
+    ValidationConfig,
+    difference_of_gaussians,
+    find_events,
+    noise_of,
+)
+from cocuyo.postprocessing.verification import (
+    FEATURES,
+    Scene,
+    VerificationConfig,
+    Verifier,
+    describe_candidate,
+    explain,
+    find_duplicates,
+)
+
+__all__ = [
+    "FEATURES",
+    "Activity",
+    "CandidateConfig",
+    "CandidateImage",
+    "CorrectedTraces",
+    "FootprintConfig",
+    "Patches",
+    "Scene",
+    "Seeds",
+    "TraceConfig",
+    "ValidationConfig",
+    "VerificationConfig",
+    "Verifier",
+    "add_to_images",
+    "averaging_weights",
+    "correct_traces",
+    "cut_patches",
+    "describe_candidate",
+    "difference_of_gaussians",
+    "disc_pixels",
+    "event_weights",
+    "explain",
+    "find_duplicates",
+    "find_events",
+    "find_seeds",
+    "interpolate_frames",
+    "noise_of",
+    "outline",
+    "project",
+    "refine_mask",
+    "ring_weights",
+    "running_baseline",
+    "split_mask",
+]

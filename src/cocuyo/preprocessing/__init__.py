@@ -1,1 +1,43 @@
-"""preprocessing."""
+"""Stage 1: from a recording to a normalised, motion-corrected movie."""
+
+from cocuyo.preprocessing.contrast import (
+    ContrastConfig,
+    ContrastState,
+    contrast_step,
+    relative_brightness,
+    start_contrast,
+)
+from cocuyo.preprocessing.equalisation import (
+    EqualisationConfig,
+    GreyRange,
+    equalise,
+    measure_grey_range,
+)
+from cocuyo.preprocessing.motion import (
+    MotionConfig,
+    MotionState,
+    apply_shifts,
+    crispness,
+    place_frames,
+    start_motion,
+    valid_pixels,
+)
+
+__all__ = [
+    "ContrastConfig",
+    "ContrastState",
+    "EqualisationConfig",
+    "GreyRange",
+    "MotionConfig",
+    "MotionState",
+    "apply_shifts",
+    "contrast_step",
+    "crispness",
+    "equalise",
+    "measure_grey_range",
+    "place_frames",
+    "relative_brightness",
+    "start_contrast",
+    "start_motion",
+    "valid_pixels",
+]

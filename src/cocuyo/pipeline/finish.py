@@ -1,0 +1,467 @@
+"""From maps of the whole recording to ROIs with traces and events: two ways."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from scipy import sparse
+
+from cocuyo.core import (
+    BoolArray,
+    Events,
+    FloatArray,
+    LabelArray,
+    Motion,
+    ProgressCallback,
+    Recording,
+    RoiSet,
+    Traces,
+    ignore_progress,
+)
+from cocuyo.pipeline.settings import PipelineConfig
+from cocuyo.pipeline.stream import corrected_blocks
+from cocuyo.postprocessing import (
+    FEATURES,
+    CandidateImage,
+    Scene,
+    Verifier,
+    add_to_images,
+    averaging_weights,
+    correct_traces,
+    cut_patches,
+    describe_candidate,
+    disc_pixels,
+    event_weights,
+    explain,
+    find_duplicates,
+    find_events,
+    find_seeds,
+    interpolate_frames,
+    outline,
+    project,
+    refine_mask,
+    ring_weights,
+    split_mask,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """Images of a whole recording.
+
+    Attributes
+    ----------
+    probability : ndarray of float32, shape (n_rows, n_columns)
+        Of a functional neuron.
+    contrast : ndarray of float32, shape (n_rows, n_columns)
+        Largest temporal contrast, in units of its noise.
+    mean : ndarray of float32, shape (n_rows, n_columns)
+        Mean of the motion-corrected frames, in camera counts.
+    noise : ndarray of float32, shape (n_rows, n_columns)
+        Standard deviation of a pixel from frame to frame, in camera counts.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels in view at all times and not excluded.
+    """
+
+    probability: FloatArray
+    contrast: FloatArray
+    mean: FloatArray
+    noise: FloatArray
+    valid: BoolArray
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """ROIs with everything that belongs to them.
+
+    Attributes
+    ----------
+    rois : RoiSet
+        All candidates.
+    traces : Traces
+        Their traces.
+    raster : ndarray of bool, shape (n_rois, n_frames)
+        Activity.
+    events : Events
+        The events.
+    features : ndarray of float32, shape (n_rois, n_features)
+        What the verifier judged; no columns after `finish_mask`.
+    """
+
+    rois: RoiSet
+    traces: Traces
+    raster: BoolArray
+    events: Events
+    features: FloatArray
+
+
+def finish_candidates(
+    recording: Recording,
+    motion: Motion,
+    maps: Maps,
+    *,
+    config: PipelineConfig,
+    diameter_px: float,
+    verifier: Verifier | None,
+    progress: ProgressCallback = ignore_progress,
+) -> Finished:
+    """Find candidates in the maps, draw each from its own activity, and verify it.
+
+    Three passes over the recording: traces of the candidates' centres; the image of each
+    candidate (frames regressed on its events) and its outline at half maximum; traces of the
+    final ROIs.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts and flags.
+    maps : Maps
+        Probability, contrast, mean, noise.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    verifier : Verifier or None
+        Scores candidates; None gives every candidate its probability as score.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Finished
+        All candidates, accepted or rejected with a reason.
+    """
+    shape, rate = recording.frame_shape, recording.rate_hz
+    seeds = find_seeds(
+        maps.probability,
+        maps.contrast,
+        diameter_px=diameter_px,
+        valid=maps.valid,
+        config=config.candidates,
+    )
+    if len(seeds.points) == 0:
+        return _nothing(recording)
+    usable = np.asarray(motion.flags) == 0
+    cores = averaging_weights(
+        list(disc_pixels(seeds.points, radius_px=0.3 * diameter_px, frame_shape=shape)),
+        size=shape[0] * shape[1],
+    )
+    likely = maps.probability >= config.candidates.min_probability
+    rings = ring_weights(
+        cores,
+        frame_shape=shape,
+        diameter_px=diameter_px,
+        avoid=likely | ~maps.valid,
+        config=config.traces,
+    )
+    raw, ring = _two_traces(recording, motion, cores, rings, progress, "reading candidates")
+    first = interpolate_frames(raw, usable) - interpolate_frames(ring, usable)
+    weights = event_weights(
+        first,
+        frame_rate_hz=rate,
+        usable=usable,
+        validation=config.validation,
+        config=config.footprints,
+    )
+    images, index, inside = _draw(
+        recording, motion, maps, seeds.points, weights, config, diameter_px, progress
+    )
+    kept = [i for i, image in enumerate(images) if len(image.pixels)]
+    if not kept:
+        return _nothing(recording)
+    images = [images[i] for i in kept]
+    footprints = _footprints(images, size=shape[0] * shape[1])
+    extracted = _extract(
+        recording,
+        motion,
+        footprints,
+        maps.valid,
+        config,
+        diameter_px,
+        progress,
+        "extracting traces",
+    )
+    traces, raster, events = extracted
+    scene = Scene(maps.mean, maps.probability, maps.contrast, diameter_px)
+    counts = events.count(len(kept))
+    features = np.stack(
+        [
+            describe_candidate(
+                image,
+                scene=scene,
+                index=index[i],
+                inside=inside[i],
+                trace=traces.corrected[j],
+                neuropil=traces.neuropil[j],
+                dog=traces.dog[j],
+                n_events=int(counts[j]),
+                shifts=motion.shifts,
+            )
+            for j, (i, image) in enumerate(zip(kept, images, strict=True))
+        ]
+    )
+    score = (
+        verifier.score(features)
+        if verifier is not None
+        else features[:, FEATURES.index("probability_max")]
+    )
+    reasons = _judge(images, features, score, counts, config, diameter_px)
+    return Finished(
+        _roi_set(footprints, shape, score, reasons, traces), traces, raster, events, features
+    )
+
+
+def finish_mask(
+    recording: Recording,
+    motion: Motion,
+    mask: BoolArray,
+    *,
+    valid: BoolArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    score: FloatArray | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Finished:
+    """Refine a mask by morphology and validate each of its cells (paper, section 3).
+
+    Small structures are removed, gaps closed, touching cells parted; a cell without an event
+    in its trace is rejected.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts and flags.
+    mask : ndarray of bool, shape (n_rows, n_columns)
+        Pixels of neurons.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels in view at all times and not excluded.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    score : ndarray of float32, shape (n_rows, n_columns), optional
+        Map whose mean over an ROI is its score.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Finished
+        All candidates, accepted or rejected with a reason.
+    """
+    shape = recording.frame_shape
+    labels = split_mask(refine_mask(mask & valid, diameter_px=diameter_px), diameter_px=diameter_px)
+    n_rois = int(labels.max())
+    if n_rois == 0:
+        return _nothing(recording)
+    flat = labels.ravel()
+    order = np.argsort(flat, kind="stable")
+    bounds = np.searchsorted(flat[order], np.arange(1, n_rois + 2))
+    pixels = [order[a:b] for a, b in pairwise(bounds)]
+    lengths = np.array([len(p) for p in pixels])
+    footprints = sparse.csr_array(
+        (
+            np.ones(lengths.sum(), np.float32),
+            np.concatenate(pixels),
+            np.concatenate([[0], np.cumsum(lengths)]),
+        ),
+        shape=(n_rois, flat.size),
+    )
+    traces, raster, events = _extract(
+        recording, motion, footprints, valid, config, diameter_px, progress, "extracting traces"
+    )
+    counts = events.count(n_rois)
+    smallest = config.verification.min_area_share * np.pi * (diameter_px / 2) ** 2
+    reasons = []
+    for area, count in zip(lengths, counts, strict=True):
+        if area < smallest:
+            reasons.append("too small for a soma")
+        else:
+            reasons.append("" if count else "no event above the threshold")
+    means = (
+        np.ones(n_rois, np.float32)
+        if score is None
+        else np.array([score.ravel()[p].mean() for p in pixels], np.float32)
+    )
+    rois = _roi_set(footprints, shape, means, reasons, traces)
+    return Finished(rois, traces, raster, events, np.zeros((n_rois, 0), np.float32))
+
+
+def _draw(
+    recording: Recording,
+    motion: Motion,
+    maps: Maps,
+    points: LabelArray,
+    weights: FloatArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    progress: ProgressCallback,
+) -> tuple[list[CandidateImage], LabelArray, BoolArray]:
+    """Image and outline of each candidate."""
+    patches = cut_patches(
+        points,
+        diameter_px=diameter_px,
+        frame_shape=recording.frame_shape,
+        config=config.footprints,
+    )
+    sums = np.zeros(patches.index.shape, np.float32)
+    for start, frames in corrected_blocks(
+        recording, motion, progress=progress, stage="drawing candidates"
+    ):
+        add_to_images(sums, frames, weights[:, start : start + len(frames)], patches)
+    side = patches.side
+    inside = patches.inside & maps.valid.ravel()[patches.index].reshape(-1, side, side)
+    # The weights have norm 1: the noise of an image is that of a frame.
+    noise = maps.noise.ravel()
+    images = [
+        outline(
+            sums[i].reshape(side, side),
+            noise=float(np.median(noise[patches.index[i]])),
+            index=patches.index[i],
+            inside=inside[i],
+            diameter_px=diameter_px,
+            config=config.footprints,
+        )
+        for i in range(len(points))
+    ]
+    return images, patches.index, inside
+
+
+def _extract(
+    recording: Recording,
+    motion: Motion,
+    footprints: sparse.csr_array,
+    valid: BoolArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    progress: ProgressCallback,
+    stage: str,
+) -> tuple[Traces, BoolArray, Events]:
+    """Traces, raster and events of given ROIs; one pass over the recording."""
+    shape, rate = recording.frame_shape, recording.rate_hz
+    bounds = footprints.indptr
+    pixels = [footprints.indices[a:b] for a, b in pairwise(bounds)]
+    masks = averaging_weights(pixels, size=shape[0] * shape[1])
+    cells = np.zeros(shape[0] * shape[1], np.bool_)
+    cells[footprints.indices] = True
+    rings = ring_weights(
+        masks,
+        frame_shape=shape,
+        diameter_px=diameter_px,
+        avoid=cells.reshape(shape) | ~valid,
+        config=config.traces,
+    )
+    usable = np.asarray(motion.flags) == 0
+    raw, ring = _two_traces(recording, motion, masks, rings, progress, stage)
+    raw_filled, ring_filled = interpolate_frames(raw, usable), interpolate_frames(ring, usable)
+    corrected = correct_traces(raw_filled, ring_filled, frame_rate_hz=rate, config=config.traces)
+    activity = find_events(
+        corrected.delta_f_over_f, frame_rate_hz=rate, usable=usable, config=config.validation
+    )
+    traces = Traces(
+        raw,
+        ring,
+        corrected.coefficient,
+        corrected.corrected,
+        corrected.delta_f_over_f,
+        activity.dog,
+        activity.threshold,
+        corrected.noise,
+    )
+    return traces, activity.raster, activity.events
+
+
+def _two_traces(
+    recording: Recording,
+    motion: Motion,
+    cells: sparse.csr_array,
+    rings: sparse.csr_array,
+    progress: ProgressCallback,
+    stage: str,
+) -> tuple[FloatArray, FloatArray]:
+    both = sparse.vstack([cells, rings], format="csr")
+    values = np.empty((both.shape[0], recording.n_frames), np.float32)
+    for start, frames in corrected_blocks(recording, motion, progress=progress, stage=stage):
+        values[:, start : start + len(frames)] = project(both, frames)
+    n = cells.shape[0]
+    return values[:n], values[n:]
+
+
+def _judge(
+    images: list[CandidateImage],
+    features: FloatArray,
+    score: FloatArray,
+    counts: LabelArray,
+    config: PipelineConfig,
+    diameter_px: float,
+) -> list[str]:
+    """Reason for rejecting each candidate; empty where it is accepted."""
+    smallest = config.verification.min_area_share * np.pi * (diameter_px / 2) ** 2
+    reasons = []
+    for image, described, value, count in zip(images, features, score, counts, strict=True):
+        if len(image.pixels) < smallest:
+            reasons.append("too small for a soma")
+        elif count == 0:
+            reasons.append("no event above the threshold")
+        elif value < config.verification.min_score:
+            reasons.append(explain(described))
+        else:
+            reasons.append("")
+    standing = [i for i, reason in enumerate(reasons) if not reason]
+    twins = find_duplicates(
+        [images[i].pixels for i in standing], score[standing], config=config.verification
+    )
+    for twin, original in twins.items():
+        reasons[standing[twin]] = f"shows the same neuron as roi_{standing[original] + 1:04d}"
+    return reasons
+
+
+def _footprints(images: list[CandidateImage], *, size: int) -> sparse.csr_array:
+    rows = []
+    for image in images:
+        order = np.argsort(image.pixels)
+        rows.append((image.pixels[order], image.weights[order]))
+    lengths = [len(pixels) for pixels, _ in rows]
+    return sparse.csr_array(
+        (
+            np.concatenate([weights for _, weights in rows]),
+            np.concatenate([pixels for pixels, _ in rows]),
+            np.concatenate([[0], np.cumsum(lengths)]),
+        ),
+        shape=(len(rows), size),
+    )
+
+
+def _roi_set(
+    footprints: sparse.csr_array,
+    shape: tuple[int, int],
+    score: FloatArray,
+    reasons: list[str],
+    traces: Traces,
+) -> RoiSet:
+    n = footprints.shape[0]
+    highest = traces.delta_f_over_f.max(axis=1, initial=0.0)
+    snr = np.where(traces.noise > 0, highest / np.where(traces.noise > 0, traces.noise, 1), 0)
+    return RoiSet(
+        footprints,
+        shape,
+        tuple(f"roi_{i + 1:04d}" for i in range(n)),
+        np.array([not reason for reason in reasons], np.bool_),
+        tuple(reasons),
+        np.asarray(score, np.float32),
+        snr.astype(np.float32),
+    )
+
+
+def _nothing(recording: Recording) -> Finished:
+    return Finished(
+        RoiSet.empty(recording.frame_shape),
+        Traces.empty(recording.n_frames),
+        np.zeros((0, recording.n_frames), np.bool_),
+        Events.empty(),
+        np.zeros((0, len(FEATURES)), np.float32),
+    )

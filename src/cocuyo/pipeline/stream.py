@@ -1,0 +1,347 @@
+"""A recording as a stream of motion-corrected steps; blocks of any size give the same steps."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from cocuyo.core import (
+    BoolArray,
+    FloatArray,
+    Motion,
+    Progress,
+    ProgressCallback,
+    Recording,
+    RecordingError,
+    ignore_progress,
+)
+from cocuyo.pipeline.settings import PipelineConfig
+from cocuyo.preprocessing import (
+    ContrastState,
+    GreyRange,
+    MotionState,
+    apply_shifts,
+    contrast_step,
+    measure_grey_range,
+    place_frames,
+    start_contrast,
+    start_motion,
+    valid_pixels,
+)
+
+READ_BYTES = 32e6
+"""Size of a block that is read and corrected at once; bounds the memory, not the result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What is fixed before the first frame is placed.
+
+    Attributes
+    ----------
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in the recording's pixels.
+    factor : float
+        Magnification of the frames for the networks.
+    frames_per_step : int
+        Frames averaged to one step.
+    rate_hz : float
+        Frames per second.
+    grey_range : GreyRange
+        Counts shown as black and white to the spatial network.
+    motion : MotionState
+        State before frame 0.
+    contrast : ContrastState
+        State before the first step, at the networks' magnification.
+    exclude : ndarray of bool, shape (n_rows, n_columns)
+        Pixels left out by the user.
+    """
+
+    config: PipelineConfig
+    diameter_px: float
+    factor: float
+    frames_per_step: int
+    rate_hz: float
+    grey_range: GreyRange
+    motion: MotionState
+    contrast: ContrastState
+    exclude: BoolArray
+
+    @property
+    def network_diameter_px(self) -> float:
+        """Typical soma diameter as the networks see it, in pixels."""
+        return self.diameter_px * self.factor
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of the recurrence.
+
+    Attributes
+    ----------
+    start, stop : int
+        Frames of the step, `stop` excluded.
+    frames : ndarray of float32, shape (n, n_rows, n_columns)
+        Its motion-corrected usable frames, in camera counts.
+    mean : ndarray of float32, shape (rows, columns)
+        Their mean at the networks' magnification; None-like steps are not yielded.
+    contrast : ndarray of float32, shape (rows, columns)
+        Temporal contrast at the networks' magnification, in units of its noise.
+    inside : ndarray of bool, shape (rows, columns)
+        Pixels that show tissue.
+    motion : Motion
+        Shifts, confidence and flags of all its frames.
+    usable : bool
+        Whether any of its frames can be used; if not, `frames` is empty and `mean` and
+        `contrast` are zeros.
+    """
+
+    start: int
+    stop: int
+    frames: FloatArray
+    mean: FloatArray
+    contrast: FloatArray
+    inside: BoolArray
+    motion: Motion
+    usable: bool
+
+
+def set_up(
+    recording: Recording,
+    *,
+    config: PipelineConfig,
+    diameter_px: float,
+    exclude: BoolArray | None = None,
+) -> Setup:
+    """Prepare the streaming of a recording from its first frames.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording; it needs a frame rate.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter, in pixels.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to leave out.
+
+    Returns
+    -------
+    Setup
+        The fixed part.
+
+    Raises
+    ------
+    RecordingError
+        If there are fewer than two frames, or the mask has another shape.
+    MissingFrameRateError
+        If the frame rate is not known.
+    """
+    if recording.n_frames < 2:
+        msg = (
+            f"{recording.name} has {recording.n_frames} frame(s); "
+            "activity can be found from two frames on."
+        )
+        raise RecordingError(msg)
+    if exclude is not None and exclude.shape != recording.frame_shape:
+        msg = (
+            f"The mask of excluded pixels has shape {exclude.shape}, the frames "
+            f"{recording.frame_shape}; give a mask of the frames' shape."
+        )
+        raise RecordingError(msg)
+    left_out = np.zeros(recording.frame_shape, np.bool_) if exclude is None else exclude
+    rate = recording.rate_hz
+    first = recording.movie.read(0, min(config.first_frames, recording.n_frames))
+    motion = start_motion(first, config=config.motion, diameter_px=diameter_px, exclude=exclude)
+    factor = config.scale.factor(diameter_px)
+    placed, _ = place_frames(first, motion)
+    corrected = apply_shifts(first, placed.shifts)
+    per_step = min(config.networks.temporal.frames_per_step(rate), recording.n_frames)
+    # The contrast starts from means of the length it will see, or its noise would not fit.
+    per_mean = max(per_step, 1)
+    n_means = max(1, len(corrected) // per_mean)
+    means = np.stack(
+        [
+            resize(corrected[i * per_mean : (i + 1) * per_mean].mean(axis=0), factor)
+            for i in range(n_means)
+        ]
+    )
+    contrast = start_contrast(means, diameter_px=diameter_px * factor, config=config.contrast)
+    return Setup(
+        config,
+        diameter_px,
+        factor,
+        per_step,
+        rate,
+        measure_grey_range(first, config=config.equalisation),
+        motion,
+        contrast,
+        left_out,
+    )
+
+
+def stream_steps(
+    recording: Recording,
+    setup: Setup,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    stage: str = "segmenting",
+) -> Iterator[Step]:
+    """Read, place and correct a recording step by step.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording of the setup.
+    setup : Setup
+        From `set_up`.
+    progress : callable, optional
+        Called after each block of frames.
+    stage : str, default: "segmenting"
+        Name of the stage in the progress.
+
+    Yields
+    ------
+    Step
+        In order. A last step of less than half the usual length is yielded with
+        ``usable=False``: its noise would not fit, its frames still get their shifts.
+    """
+    state, contrast = setup.motion, setup.contrast
+    shape = resize(np.zeros(recording.frame_shape, np.float32), setup.factor).shape
+    zeros = np.zeros((shape[0], shape[1]), np.float32)
+    k = setup.frames_per_step
+    step_s = k / setup.rate_hz
+    per_block = block_frames(recording, multiple=k)
+    for start, block in recording.blocks(per_block):
+        motion, state = place_frames(block, state)
+        corrected = apply_shifts(block, motion.shifts)
+        for first in range(0, len(block), k):
+            span = slice(first, min(first + k, len(block)))
+            flags = motion.flags[span]
+            part = Motion(motion.shifts[span], motion.confidence[span], flags)
+            frames = corrected[span][flags == 0]
+            whole = 2 * (span.stop - span.start) >= k
+            inside = valid_pixels(
+                recording.frame_shape, part.shifts, flags=flags, exclude=setup.exclude
+            )
+            where = _resize_mask(inside, setup.factor)
+            if len(frames) == 0 or not whole:
+                yield Step(
+                    start + first, start + span.stop, frames[:0] if not whole else frames,
+                    zeros, zeros, where, part, False,
+                )  # fmt: skip
+                continue
+            mean = resize(frames.mean(axis=0), setup.factor)
+            seen, contrast = contrast_step(
+                mean,
+                contrast,
+                step_s=step_s,
+                diameter_px=setup.network_diameter_px,
+                inside=where,
+                config=setup.config.contrast,
+            )
+            yield Step(start + first, start + span.stop, frames, mean, seen, where, part, True)
+        progress(Progress(stage, start + len(block), recording.n_frames))
+
+
+def corrected_blocks(
+    recording: Recording,
+    motion: Motion,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    stage: str,
+) -> Iterator[tuple[int, FloatArray]]:
+    """Read a recording again, with the shifts that are known by now.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts.
+    progress : callable, optional
+        Called after each block.
+    stage : str
+        Name of the stage in the progress.
+
+    Yields
+    ------
+    start : int
+        Index of the block's first frame.
+    frames : ndarray of float32, shape (n, n_rows, n_columns)
+        Motion-corrected frames in camera counts.
+    """
+    for start, block in recording.blocks(block_frames(recording)):
+        stop = start + len(block)
+        yield start, apply_shifts(block, motion.shifts[start:stop])
+        progress(Progress(stage, stop, recording.n_frames))
+
+
+def block_frames(recording: Recording, *, multiple: int = 1) -> int:
+    """Choose how many frames to read at once.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    multiple : int, default: 1
+        The number is a multiple of this.
+
+    Returns
+    -------
+    int
+        At least `multiple`.
+    """
+    frame_bytes = 4 * recording.frame_shape[0] * recording.frame_shape[1]
+    return max(1, int(READ_BYTES / frame_bytes) // multiple) * multiple
+
+
+def resize(image: FloatArray, factor: float) -> FloatArray:
+    """Magnify or reduce an image by a factor.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n_rows, n_columns)
+        The image.
+    factor : float
+        Magnification; 1 returns the image itself.
+
+    Returns
+    -------
+    ndarray of float32, shape about (n_rows * factor, n_columns * factor)
+        The image at the new size; at least 8 pixels on each side.
+    """
+    if factor == 1.0:
+        return np.asarray(image, np.float32)
+    size = (max(8, round(image.shape[1] * factor)), max(8, round(image.shape[0] * factor)))
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(np.asarray(image, np.float32), size, interpolation=method))
+
+
+def resize_to(image: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Bring a map back to the size of the frames.
+
+    Parameters
+    ----------
+    image : ndarray of float32
+        The map.
+    shape : tuple of int
+        Rows and columns wanted.
+
+    Returns
+    -------
+    ndarray of float32, shape `shape`
+        The map; the same array where the size fits.
+    """
+    if image.shape == shape:
+        return image
+    method = cv2.INTER_AREA if image.shape[0] > shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=method), np.float32)
+
+
+def _resize_mask(mask: BoolArray, factor: float) -> BoolArray:
+    return mask if factor == 1.0 else resize(mask.astype(np.float32), factor) > 0.99

@@ -1,0 +1,209 @@
+"""Candidate neurons in the temporal network's probability map."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from pydantic import Field
+from scipy import ndimage
+
+from cocuyo.core import BoolArray, FloatArray, FrozenConfig, LabelArray
+
+
+class CandidateConfig(FrozenConfig):
+    """Where candidates are sought; generous, since each is verified afterwards."""
+
+    min_probability: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="Pixels at least this probable may hold a candidate. Lower finds fainter "
+        "cells and costs time for verification.",
+    )
+    min_contrast: float = Field(
+        default=7.0,
+        gt=0,
+        description="Pixels whose temporal contrast reached this many standard deviations may "
+        "hold a candidate, whatever the network says.",
+    )
+    min_distance_diameters: float = Field(
+        default=0.45,
+        gt=0,
+        description="Closest two candidates can be, in soma diameters. Smaller parts touching "
+        "cells and splits large ones.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Seeds:
+    """Places to look for a neuron.
+
+    Attributes
+    ----------
+    points : ndarray of int32, shape (n_seeds, 2)
+        (y, x) of each, strongest first.
+    """
+
+    points: LabelArray
+
+
+def find_seeds(
+    probability: FloatArray,
+    contrast: FloatArray,
+    *,
+    diameter_px: float,
+    valid: BoolArray,
+    config: CandidateConfig = CandidateConfig(),
+) -> Seeds:
+    """Find the peaks of contrast where the network sees a functional neuron.
+
+    Touching cells make one region of probability; their contrast still has one peak each.
+
+    Parameters
+    ----------
+    probability : ndarray of float32, shape (n_rows, n_columns)
+        Probability of a functional neuron, in [0, 1].
+    contrast : ndarray of float32, shape (n_rows, n_columns)
+        Largest temporal contrast of each pixel, in units of its noise.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels that may hold a neuron.
+    config : CandidateConfig
+        Thresholds and distance.
+
+    Returns
+    -------
+    Seeds
+        Sorted by strength; empty if nothing reaches a threshold.
+    """
+    sigma = max(0.15 * diameter_px, 0.7)
+    height = cv2.GaussianBlur(np.maximum(contrast, 0), (0, 0), sigma)
+    likely = cv2.GaussianBlur(probability, (0, 0), sigma)
+    possible = valid & ((likely >= config.min_probability) | (height >= config.min_contrast))
+    # The probability leads, the contrast (never saturated) parts what touches.
+    strength = np.where(possible, likely * np.log1p(height), np.float32(0.0)).astype(np.float32)
+    # Tiny ramp: plateaus get one peak each.
+    strength += np.linspace(0, 1e-6, strength.size, dtype=np.float32).reshape(strength.shape)
+    radius = max(1, round(config.min_distance_diameters * diameter_px))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
+    highest = cv2.dilate(strength, disc)
+    peaks = possible & (strength >= highest)
+    points = np.argwhere(peaks).astype(np.int32)
+    order = np.argsort(-strength[peaks], kind="stable")
+    return Seeds(points[order].reshape(-1, 2))
+
+
+def disc_pixels(
+    points: LabelArray, *, radius_px: float, frame_shape: tuple[int, int]
+) -> list[LabelArray]:
+    """List the pixels of a disc around each point.
+
+    Parameters
+    ----------
+    points : ndarray of int, shape (n, 2)
+        (y, x) of the centres, inside the frame.
+    radius_px : float
+        Radius in pixels.
+    frame_shape : tuple of int
+        Rows and columns.
+
+    Returns
+    -------
+    list of ndarray of int32
+        Flat pixel indices inside the frame; at least the centre.
+    """
+    rows, columns = frame_shape
+    reach = int(np.ceil(radius_px))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    inside = y**2 + x**2 <= max(radius_px, 0.5) ** 2
+    offsets = np.column_stack([y[inside], x[inside]])
+    discs = []
+    for point in points:
+        at = point + offsets
+        good = (at >= 0).all(axis=1) & (at[:, 0] < rows) & (at[:, 1] < columns)
+        discs.append((at[good, 0] * columns + at[good, 1]).astype(np.int32))
+    return discs
+
+
+def refine_mask(mask: BoolArray, *, diameter_px: float) -> BoolArray:
+    """Close gaps and remove structures too small to be a soma (paper, section 3).
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (n_rows, n_columns)
+        Thresholded probability.
+    diameter_px : float
+        Typical soma diameter in pixels; smaller than a quarter of its disc's area is
+        removed, gaps of a tenth of it are closed.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns)
+        The refined mask.
+    """
+    radius = max(1, round(0.1 * diameter_px))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = y**2 + x**2 <= radius**2
+    # Closing on a padded mask: without it the border would be eaten.
+    padded = np.pad(mask, radius + 1)
+    closed = ndimage.binary_closing(padded, structure=disc)
+    closed = ndimage.binary_fill_holes(closed)[radius + 1 : -radius - 1, radius + 1 : -radius - 1]
+    labels, n_labels = ndimage.label(closed)
+    areas = np.bincount(labels.ravel(), minlength=n_labels + 1)
+    large = areas >= 0.25 * np.pi * (diameter_px / 2) ** 2
+    large[0] = False
+    return np.asarray(large[labels], np.bool_)
+
+
+def split_mask(
+    mask: BoolArray, *, diameter_px: float, strength: FloatArray | None = None
+) -> LabelArray:
+    """Part touching cells, so that each label is one cell.
+
+    A watershed of the distance to the border (or of a given strength), from its peaks.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (n_rows, n_columns)
+        Pixels of cells.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    strength : ndarray of float32, shape (n_rows, n_columns), optional
+        Image whose peaks are the cells; the distance to the border if None.
+
+    Returns
+    -------
+    ndarray of int32, shape (n_rows, n_columns)
+        0 outside, 1..n in the cells.
+    """
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    padded = np.pad(mask, 1)
+    distance = ndimage.distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32)
+    height = distance if strength is None else np.where(mask, strength, 0).astype(np.float32)
+    height = cv2.GaussianBlur(height, (0, 0), max(0.12 * diameter_px, 0.6))
+    height = np.where(mask, height, 0).astype(np.float32)
+    regions, n_regions = ndimage.label(mask)
+    seeds = find_seeds(
+        np.ones_like(height),
+        height,
+        diameter_px=diameter_px,
+        valid=mask,
+        config=CandidateConfig(min_distance_diameters=0.5, min_probability=1e-3),
+    )
+    markers = np.zeros(mask.shape, np.int32)
+    markers[tuple(seeds.points.T)] = np.arange(1, len(seeds.points) + 1)
+    without = np.setdiff1d(np.arange(1, n_regions + 1), regions[tuple(seeds.points.T)])
+    for i, region in enumerate(without):
+        at = np.argmax(np.where(regions == region, height, -1))
+        markers.flat[at] = len(seeds.points) + 1 + i
+    # Uphill assignment: each pixel joins the marker reached first from above.
+    top = float(height.max()) or 1.0
+    cost = np.clip(254 * (1 - height / top), 0, 254).astype(np.uint8)
+    flooded = ndimage.watershed_ift(cost, np.where(mask, markers, 0).astype(np.int32) + 0)
+    flooded = np.where(mask, flooded, 0)
+    _, labels = np.unique(flooded, return_inverse=True)
+    labels = labels.reshape(mask.shape).astype(np.int32)
+    return labels if (flooded == 0).any() else labels + 1

@@ -1,0 +1,304 @@
+"""Traces of ROIs: raw counts, surrounding ring, correction, ΔF/F₀."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import Field
+from scipy import ndimage, sparse
+
+from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, InvalidTraceError
+
+
+class TraceConfig(FrozenConfig):
+    """Neuropil and baseline of the traces."""
+
+    ring_inner_diameters: float = Field(
+        default=0.35,
+        ge=0,
+        description="Gap between an ROI and its ring, in soma diameters. Larger keeps the cell's "
+        "own blur out of the ring.",
+    )
+    ring_outer_diameters: float = Field(
+        default=1.4,
+        gt=0,
+        description="Outer distance of the ring from the ROI, in soma diameters. Larger has less "
+        "noise and is less local.",
+    )
+    baseline_window_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Window of the running baseline, in seconds. Several times the longest "
+        "transient.",
+    )
+    baseline_percentile: float = Field(
+        default=20.0,
+        ge=0,
+        le=50,
+        description="Percentile that defines the baseline. Lower suits cells that are active "
+        "most of the time and lies further below the mean of the noise.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class CorrectedTraces:
+    """Traces freed of their surround, and relative to their baseline.
+
+    Attributes
+    ----------
+    coefficient : ndarray of float32, shape (n_rois,)
+        Share of the ring's changes that was subtracted, in [0, 1].
+    corrected : ndarray of float32, shape (n_rois, n_frames)
+        Camera counts.
+    delta_f_over_f : ndarray of float32, shape (n_rois, n_frames)
+        Relative to the running baseline.
+    noise : ndarray of float32, shape (n_rois,)
+        Standard deviation of ΔF/F₀ from frame to frame.
+    """
+
+    coefficient: FloatArray
+    corrected: FloatArray
+    delta_f_over_f: FloatArray
+    noise: FloatArray
+
+
+def ring_weights(
+    footprints: sparse.csr_array,
+    *,
+    frame_shape: tuple[int, int],
+    diameter_px: float,
+    avoid: BoolArray,
+    config: TraceConfig = TraceConfig(),
+) -> sparse.csr_array:
+    """Choose the ring of pixels around each ROI that shows its neuropil.
+
+    Parameters
+    ----------
+    footprints : csr_array, shape (n_rois, n_rows * n_columns)
+        Pixels of each ROI.
+    frame_shape : tuple of int
+        Rows and columns.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    avoid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels of cells and invalid pixels; no ring uses them, unless it would have
+        fewer than 12 pixels without them.
+    config : TraceConfig
+        Distances.
+
+    Returns
+    -------
+    csr_array of float32, shape (n_rois, n_rows * n_columns)
+        Equal weights that sum to 1 in each row.
+    """
+    rows, columns = frame_shape
+    inner = max(1.0, config.ring_inner_diameters * diameter_px)
+    outer = max(inner + 2.0, config.ring_outer_diameters * diameter_px)
+    reach = int(np.ceil(outer)) + 1
+    indices: list[AnyArray] = []
+    for roi in range(footprints.shape[0]):
+        flat = footprints.indices[footprints.indptr[roi] : footprints.indptr[roi + 1]]
+        y, x = flat // columns, flat % columns
+        top, left = max(int(y.min()) - reach, 0), max(int(x.min()) - reach, 0)
+        bottom, right = min(int(y.max()) + reach + 1, rows), min(int(x.max()) + reach + 1, columns)
+        outside = np.ones((bottom - top, right - left), np.bool_)
+        outside[y - top, x - left] = False
+        distance = ndimage.distance_transform_edt(outside)
+        ring = (distance > inner) & (distance <= outer)
+        free = ring & ~avoid[top:bottom, left:right]
+        if free.sum() < 12:
+            free = ring if ring.any() else outside
+        if not free.any():
+            free = ~outside
+        ring_y, ring_x = np.nonzero(free)
+        indices.append((ring_y + top) * columns + ring_x + left)
+    return averaging_weights(indices, size=rows * columns)
+
+
+def averaging_weights(pixels: list[AnyArray], *, size: int) -> sparse.csr_array:
+    """Make the matrix that averages given pixels.
+
+    Parameters
+    ----------
+    pixels : list of ndarray of int
+        Flat pixel indices of each row; none is empty.
+    size : int
+        Number of pixels of a frame.
+
+    Returns
+    -------
+    csr_array of float32, shape (len(pixels), size)
+        Equal weights that sum to 1 in each row.
+    """
+    lengths = np.array([len(p) for p in pixels], np.int64)
+    if len(pixels) == 0:
+        return sparse.csr_array((0, size), dtype=np.float32)
+    data = np.repeat(1.0 / lengths, lengths).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    return sparse.csr_array((data, np.concatenate(pixels), starts), shape=(len(pixels), size))
+
+
+def project(weights: sparse.csr_array, frames: FloatArray) -> FloatArray:
+    """Average the weighted pixels in each frame.
+
+    Parameters
+    ----------
+    weights : csr_array of float32, shape (n_rois, n_rows * n_columns)
+        One row for each trace.
+    frames : ndarray of float32, shape (n_frames, n_rows, n_columns)
+        Motion-corrected frames.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        One value for each row and frame.
+    """
+    flat = frames.reshape(len(frames), -1)
+    used = np.unique(weights.indices)
+    # Only the pixels that some row uses are transposed: frames are mostly background.
+    return np.asarray(weights[:, used] @ np.ascontiguousarray(flat[:, used].T), np.float32)
+
+
+def running_baseline(
+    traces: FloatArray, *, frame_rate_hz: float, config: TraceConfig = TraceConfig()
+) -> FloatArray:
+    """Follow the slow lower level of traces.
+
+    A running percentile on a grid of eight points per window, smoothed and interpolated:
+    its cost does not grow with the window.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        Any unit; finite.
+    frame_rate_hz : float
+        Frames per second.
+    config : TraceConfig
+        Window and percentile.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        The baseline in the traces' unit.
+    """
+    n_rois, n_frames = traces.shape
+    window = min(n_frames, max(8, round(config.baseline_window_s * frame_rate_hz)))
+    hop = max(1, window // 8)
+    centres = np.arange(0, n_frames + hop, hop).clip(0, n_frames - 1)
+    centres = np.unique(centres)
+    if n_rois == 0:
+        return traces.copy()
+    levels = np.empty((n_rois, len(centres)), np.float32)
+    for i, centre in enumerate(centres):
+        start = int(np.clip(centre - window // 2, 0, n_frames - window))
+        levels[:, i] = np.percentile(
+            traces[:, start : start + window], config.baseline_percentile, axis=1
+        )
+    levels = ndimage.gaussian_filter1d(levels, 1.5, axis=1, mode="nearest")
+    time = np.arange(n_frames)
+    return np.stack([np.interp(time, centres, level) for level in levels]).astype(np.float32)
+
+
+def interpolate_frames(traces: FloatArray, usable: BoolArray) -> FloatArray:
+    """Replace the values of unusable frames by interpolation between usable ones.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        Traces; values of unusable frames may be anything.
+    usable : ndarray of bool, shape (n_frames,)
+        Frames whose values count.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        Finite traces; unchanged where usable. Zeros where no frame is usable.
+    """
+    good = usable & np.isfinite(traces).all(axis=0) if len(traces) else usable
+    if good.all():
+        return traces
+    if not good.any():
+        return np.zeros_like(traces)
+    time, known = np.arange(traces.shape[1]), np.flatnonzero(good)
+    filled = [np.interp(time, known, trace[good]) for trace in traces]
+    return np.asarray(filled, np.float32).reshape(traces.shape)
+
+
+def correct_traces(
+    raw: FloatArray,
+    neuropil: FloatArray,
+    *,
+    frame_rate_hz: float,
+    offset_counts: float = 0.0,
+    config: TraceConfig = TraceConfig(),
+) -> CorrectedTraces:
+    r"""Subtract what the surround does and express the rest relative to the baseline.
+
+    The corrected trace is ``raw - c * (neuropil - its baseline)``: the level of the raw
+    trace stays, only the surround's changes leave. ``c`` in [0, 1] is fitted by least
+    squares on the frames in which the ROI is quiet, after slow changes are removed from
+    both. ΔF/F₀ divides by the running baseline of the corrected trace, which in
+    one-photon data holds the background and is therefore never near zero; where it
+    is (offset-subtracted data), a floor of 5 % of the median level across ROIs serves.
+
+    Parameters
+    ----------
+    raw, neuropil : ndarray of float32, shape (n_rois, n_frames)
+        ROI and ring, in camera counts; finite.
+    frame_rate_hz : float
+        Frames per second.
+    offset_counts : float, default: 0.0
+        Counts of the camera in the dark, subtracted from the baseline only.
+    config : TraceConfig
+        Baseline.
+
+    Returns
+    -------
+    CorrectedTraces
+        Coefficients, corrected traces, ΔF/F₀ and its noise.
+
+    Raises
+    ------
+    InvalidTraceError
+        If a value is not finite.
+    """
+    if not (np.isfinite(raw).all() and np.isfinite(neuropil).all()):
+        msg = "Raw or neuropil traces hold values that are not finite; interpolate them first."
+        raise InvalidTraceError(msg)
+    if len(raw) == 0:
+        none = np.zeros(0, np.float32)
+        return CorrectedTraces(none, raw.copy(), raw.copy(), none)
+    surround = neuropil - running_baseline(neuropil, frame_rate_hz=frame_rate_hz, config=config)
+    own = raw - running_baseline(raw, frame_rate_hz=frame_rate_hz, config=config)
+    coefficient = np.array(
+        [_quiet_slope(o, s) for o, s in zip(own, surround, strict=True)], np.float32
+    )
+    corrected = (raw - coefficient[:, None] * surround).astype(np.float32)
+    baseline = running_baseline(corrected, frame_rate_hz=frame_rate_hz, config=config)
+    level = baseline - np.float32(offset_counts)
+    floor = max(0.05 * float(np.median(np.abs(level))), 1e-3)
+    ratio = (corrected - baseline) / np.maximum(level, floor)
+    # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
+    steps = np.diff(ratio, axis=1) if ratio.shape[1] > 1 else np.zeros_like(ratio)
+    middle = np.median(steps, axis=1, keepdims=True)
+    noise = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
+    return CorrectedTraces(
+        coefficient, corrected, ratio.astype(np.float32), noise.astype(np.float32)
+    )
+
+
+def _quiet_slope(own: FloatArray, surround: FloatArray) -> float:
+    """Fit own = c * surround + constant on the frames in which the residual is small."""
+    quiet = np.ones(len(own), np.bool_)
+    slope = 0.0
+    for _ in range(4):
+        s, o = surround[quiet], own[quiet]
+        s = s - s.mean()
+        power = float(s @ s)
+        if power <= 0 or quiet.sum() < 10:
+            return 0.0
+        slope = float(np.clip(s @ (o - o.mean()) / power, 0.0, 1.0))
+        residual = own - slope * surround
+        middle = np.median(residual)
+        spread = (middle - np.percentile(residual, 25)) / 0.6745
+        quiet = np.abs(residual - middle) <= 2.5 * max(float(spread), 1e-9)
+    return slope

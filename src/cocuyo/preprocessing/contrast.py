@@ -1,0 +1,198 @@
+"""Temporal contrast: how far each pixel stands above its own slow baseline.
+
+A cell that is visible at rest looks the same to a spatial network whether it fires or not.
+The contrast channel shows the difference: it is near 0 wherever nothing changes, however
+bright, and positive where something flashes.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from cocuyo.core import BoolArray, FloatArray, FrozenConfig
+
+
+class ContrastConfig(FrozenConfig):
+    """Temporal contrast against a slow local baseline."""
+
+    blur_diameters: float = Field(
+        default=0.14,
+        gt=0,
+        description="Sigma of the spatial blur, in soma diameters. Larger lowers the noise and "
+        "the resolution.",
+    )
+    surround_diameters: float = Field(
+        default=4.0,
+        gt=1,
+        description="Side of the square surround that each pixel is compared with, in soma "
+        "diameters. Smaller removes more haze and eats large cells.",
+    )
+    baseline_s: float = Field(
+        default=15.0,
+        gt=0,
+        description="Time constant of the baseline, in seconds. Shorter follows bleaching and "
+        "drift of focus faster and fades cells that stay active.",
+    )
+    noise_s: float = Field(
+        default=40.0, gt=0, description="Time constant of the noise estimate, in seconds."
+    )
+    motion_tolerance_px: float = Field(
+        default=0.12,
+        ge=0,
+        description="Residual motion that must not show as contrast, in pixels: the noise is "
+        "widened by this times the local gradient. Larger hides rings at the edges of bright "
+        "still cells and weakens cells that lie on such edges.",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ContrastState:
+    """What the contrast remembers between steps.
+
+    Attributes
+    ----------
+    baseline : ndarray of float32, shape (n_rows, n_columns)
+        Slow local level of the relative brightness.
+    variance : ndarray of float32, shape (n_rows, n_columns)
+        Variance of the relative brightness from one step to the next, halved.
+    previous : ndarray of float32, shape (n_rows, n_columns)
+        Relative brightness of the last step.
+    """
+
+    baseline: FloatArray
+    variance: FloatArray
+    previous: FloatArray
+
+
+def relative_brightness(
+    frame: FloatArray, *, diameter_px: float, config: ContrastConfig = ContrastConfig()
+) -> FloatArray:
+    """Express a frame relative to the brightness around each pixel.
+
+    ``(blurred - surround) / surround``: a lamp that flickers, bleaching and vignetting
+    cancel because they multiply both.
+
+    Parameters
+    ----------
+    frame : ndarray of float32, shape (n_rows, n_columns)
+        Motion-corrected frame or mean of frames, in camera counts.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    config : ContrastConfig
+        Blur and surround.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_columns)
+        Relative brightness; 0.1 is 10 % brighter than the surround.
+    """
+    side = 2 * round(config.surround_diameters * diameter_px / 2) + 1
+    blurred = cv2.GaussianBlur(frame, (0, 0), max(config.blur_diameters * diameter_px, 0.5))
+    surround = cv2.blur(frame, (side, side), borderType=cv2.BORDER_REFLECT)
+    # A surround near zero (offset-subtracted or clipped data) must not blow up the ratio.
+    floor = max(1e-6, 0.05 * float(np.mean(np.abs(surround))))
+    return np.asarray((blurred - surround) / np.maximum(surround, floor), np.float32)
+
+
+def start_contrast(
+    step_means: FloatArray, *, diameter_px: float, config: ContrastConfig = ContrastConfig()
+) -> ContrastState:
+    """Begin with the median of the first steps as baseline.
+
+    Parameters
+    ----------
+    step_means : ndarray of float32, shape (n_steps, n_rows, n_columns)
+        Motion-corrected means of the first steps, in camera counts; at least one.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    config : ContrastConfig
+        Settings.
+
+    Returns
+    -------
+    ContrastState
+        The state before the first step.
+    """
+    brightness = np.stack(
+        [relative_brightness(f, diameter_px=diameter_px, config=config) for f in step_means]
+    )
+    baseline = np.median(brightness, axis=0).astype(np.float32)
+    if len(brightness) > 1:
+        # Median of squared differences, x 1 / 0.455 for the mean of a chi-squared variable.
+        differences = np.diff(brightness, axis=0) ** 2
+        variance = (np.median(differences, axis=0) / (0.455 * 2)).astype(np.float32)
+    else:
+        variance = np.full_like(baseline, float(np.var(brightness[0])))
+    spatial = _smooth_variance(variance, diameter_px)
+    return ContrastState(baseline, spatial, brightness[0])
+
+
+def contrast_step(
+    step_mean: FloatArray,
+    state: ContrastState,
+    *,
+    step_s: float,
+    diameter_px: float,
+    inside: BoolArray | None = None,
+    config: ContrastConfig = ContrastConfig(),
+) -> tuple[FloatArray, ContrastState]:
+    """Compare one step with the baseline, then let the baseline follow a little.
+
+    Parameters
+    ----------
+    step_mean : ndarray of float32, shape (n_rows, n_columns)
+        Motion-corrected mean of the step's frames, in camera counts.
+    state : ContrastState
+        State after the step before.
+    step_s : float
+        Duration of a step, in seconds.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    inside : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels that show tissue in this step; elsewhere the contrast is 0 and the state
+        stays.
+    config : ContrastConfig
+        Settings.
+
+    Returns
+    -------
+    contrast : ndarray of float32, shape (n_rows, n_columns)
+        Height above the baseline in units of its noise; not clipped.
+    state : ContrastState
+        The state for the next step.
+    """
+    brightness = relative_brightness(step_mean, diameter_px=diameter_px, config=config)
+    spread = _noise(state, config)
+    departure = brightness - state.baseline
+    contrast = departure / spread
+    follow = np.float32(1.0 - np.exp(-step_s / config.baseline_s))
+    limit = 2.0 * spread
+    # A transient may pull the baseline no harder than two standard deviations of noise.
+    baseline = state.baseline + follow * np.clip(departure, -limit, limit)
+    learn = np.float32(1.0 - np.exp(-step_s / config.noise_s))
+    # The onset of a transient is no noise either: squared differences are cut at 9 variances.
+    squared = np.minimum((brightness - state.previous) ** 2 / 2, 9.0 * state.variance)
+    variance = state.variance + learn * (_smooth_variance(squared, diameter_px) - state.variance)
+    if inside is not None:
+        contrast = np.where(inside, contrast, np.float32(0.0))
+        baseline = np.where(inside, baseline, state.baseline)
+        variance = np.where(inside, variance, state.variance)
+        brightness = np.where(inside, brightness, state.baseline)
+    return contrast.astype(np.float32), ContrastState(
+        baseline.astype(np.float32), variance.astype(np.float32), brightness.astype(np.float32)
+    )
+
+
+def _noise(state: ContrastState, config: ContrastConfig) -> FloatArray:
+    """Noise of the relative brightness, widened where residual motion would show."""
+    gradient_y = cv2.Sobel(state.baseline, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    gradient_x = cv2.Sobel(state.baseline, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    motion = config.motion_tolerance_px**2 * (gradient_y**2 + gradient_x**2)
+    floor = 1e-12 + 0.05 * float(np.median(state.variance))
+    return np.asarray(np.sqrt(np.maximum(state.variance, floor) + motion), np.float32)
+
+
+def _smooth_variance(variance: FloatArray, diameter_px: float) -> FloatArray:
+    return np.asarray(cv2.GaussianBlur(variance, (0, 0), max(0.5 * diameter_px, 1.0)), np.float32)

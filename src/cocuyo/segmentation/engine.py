@@ -1,0 +1,346 @@
+"""Run the two networks: OpenVINO on a processor, torch as reference and on a GPU.
+
+An engine is made for one frame shape. It is stateless: the recurrent state is passed in and
+comes back.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import cv2
+import numpy as np
+
+from cocuyo.core import FloatArray, MissingExtraError, ModelError
+from cocuyo.segmentation.settings import NetworkConfig, TemporalConfig, UNetConfig
+
+EngineName = Literal["auto", "openvino", "torch"]
+Precision = Literal["auto", "f32", "bf16"]
+GRAPHS = ("unet", "step", "classify")
+"""Graphs of a model folder: ``<name>.xml`` and ``<name>.bin`` each."""
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalState:
+    """What the temporal network remembers.
+
+    Attributes
+    ----------
+    hidden, maximum : ndarray of float32, shape (1, channels, height, width)
+        Hidden state, and its maximum over all steps so far.
+    """
+
+    hidden: FloatArray
+    maximum: FloatArray
+
+
+class Engine(Protocol):
+    """Both networks, ready for frames of one shape."""
+
+    @property
+    def name(self) -> str:
+        """Name of the engine."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """Number format it computes in."""
+        ...
+
+    def segment(self, image: FloatArray) -> FloatArray:
+        """Return the probability of "cell" for an equalised frame, shape (rows, columns)."""
+        ...
+
+    def start(self) -> TemporalState:
+        """Return the state before the first step."""
+        ...
+
+    def step(
+        self, probability: FloatArray, contrast: FloatArray | None, state: TemporalState
+    ) -> TemporalState:
+        """Take one step with a probability and a temporal contrast, (rows, columns) each."""
+        ...
+
+    def classify(self, state: TemporalState) -> FloatArray:
+        """Return the probability of "functional neuron", shape (rows, columns)."""
+        ...
+
+
+def unet_multiple(config: UNetConfig) -> int:
+    """Number that the height and width of the U-Net's input must be multiples of.
+
+    Parameters
+    ----------
+    config : UNetConfig
+        The network's settings.
+
+    Returns
+    -------
+    int
+        Product of all strides.
+    """
+    return config.stem_stride * 2**config.n_levels
+
+
+def pad_to_multiple(image: FloatArray, multiple: int) -> FloatArray:
+    """Grow an image at its lower and right border by mirroring.
+
+    Parameters
+    ----------
+    image : ndarray of float32, shape (n_rows, n_columns)
+        The image.
+    multiple : int
+        Height and width of the result are multiples of this.
+
+    Returns
+    -------
+    ndarray of float32, shape (>= n_rows, >= n_columns)
+        The padded image; the same array where nothing was missing.
+    """
+    rows, columns = image.shape
+    below, right = -rows % multiple, -columns % multiple
+    if below == right == 0:
+        return image
+    # "symmetric" also serves images smaller than what is missing; "reflect" does not.
+    return np.pad(image, ((0, below), (0, right)), mode="symmetric")
+
+
+def temporal_inputs(
+    probability: FloatArray, contrast: FloatArray | None, config: TemporalConfig
+) -> FloatArray:
+    """Stack what the temporal network sees in one step.
+
+    The contrast is compressed by ``arcsinh(z / 2)``: linear within the noise, logarithmic
+    far above it, so that it never saturates.
+
+    Parameters
+    ----------
+    probability : ndarray of float32, shape (n_rows, n_columns)
+        Output of the spatial network, in [0, 1].
+    contrast : ndarray of float32, shape (n_rows, n_columns), or None
+        Temporal contrast in units of its noise; needed if `config.contrast_input`.
+    config : TemporalConfig
+        Which inputs, at which resolution.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_inputs, height, width)
+        Inputs at the resolution of the hidden state.
+    """
+    channels = [probability]
+    if config.contrast_input:
+        if contrast is None:
+            msg = "This temporal network needs the temporal contrast beside the probability."
+            raise ModelError(msg)
+        channels.append(np.arcsinh(contrast / 2).astype(np.float32))
+    if config.resolution == "half":
+        channels = [_halve(channel) for channel in channels]
+    return np.stack(channels).astype(np.float32)
+
+
+def load_engine(
+    folder: Path,
+    config: NetworkConfig,
+    *,
+    frame_shape: tuple[int, int],
+    engine: EngineName = "auto",
+    precision: Precision = "auto",
+    n_threads: int = 0,
+) -> Engine:
+    """Load the networks of a model folder for frames of one shape.
+
+    Parameters
+    ----------
+    folder : Path
+        Model folder with ``weights.safetensors`` and the graphs ``unet``, ``step``,
+        ``classify`` (``.xml`` and ``.bin``).
+    config : NetworkConfig
+        Settings of both networks.
+    frame_shape : tuple of int
+        Rows and columns of the frames.
+    engine : {"auto", "openvino", "torch"}
+        ``auto`` takes a GPU through torch where there is one, else OpenVINO.
+    precision : {"auto", "f32", "bf16"}
+        Number format; ``auto`` is bf16 where the processor computes in it, else f32.
+    n_threads : int, default: 0
+        Threads of the engine; 0 leaves the choice to it.
+
+    Returns
+    -------
+    Engine
+        Ready to run.
+
+    Raises
+    ------
+    ModelError
+        If the folder lacks a file.
+    MissingExtraError
+        If torch is asked for and not installed.
+    """
+    if engine == "torch" or (engine == "auto" and _gpu_available()):
+        return _TorchEngine(folder, config, frame_shape)
+    return _OpenVinoEngine(folder, config, frame_shape, precision, n_threads)
+
+
+class _Shapes:
+    """Padded sizes for one frame shape."""
+
+    def __init__(self, config: NetworkConfig, frame_shape: tuple[int, int]) -> None:
+        self.frame = frame_shape
+        self.multiple = unet_multiple(config.unet)
+        divisor = 2 if config.temporal.resolution == "half" else 1
+        rows, columns = frame_shape
+        self.unet = (rows + -rows % self.multiple, columns + -columns % self.multiple)
+        self.state = (-(-rows // divisor), -(-columns // divisor))
+
+    def to_frame(self, image: FloatArray) -> FloatArray:
+        """Bring a map of the hidden state's resolution to the frame's."""
+        rows, columns = self.frame
+        if image.shape == (rows, columns):
+            return image
+        size = (2 * self.state[1], 2 * self.state[0])
+        return np.asarray(
+            cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)[:rows, :columns], np.float32
+        )
+
+
+class _OpenVinoEngine:
+    name = "openvino"
+
+    def __init__(
+        self,
+        folder: Path,
+        config: NetworkConfig,
+        frame_shape: tuple[int, int],
+        precision: Precision,
+        n_threads: int,
+    ) -> None:
+        import openvino as ov
+
+        core = ov.Core()
+        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self.precision = ("bf16" if "BF16" in able else "f32") if precision == "auto" else precision
+        self._config = config
+        self._shapes = _Shapes(config, frame_shape)
+        options: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": self.precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if n_threads:
+            options["INFERENCE_NUM_THREADS"] = n_threads
+        hidden = config.temporal.hidden
+        n_inputs = 2 if config.temporal.contrast_input else 1
+        state = [1, hidden, *self._shapes.state]
+        sizes = {
+            "unet": [[1, 1, *self._shapes.unet]],
+            "step": [[1, n_inputs, *self._shapes.state], state, state],
+            "classify": [state, state],
+        }
+        self._graphs = {}
+        for graph in GRAPHS:
+            path = folder / f"{graph}.xml"
+            if not path.is_file():
+                msg = (
+                    f"The model folder {folder} has no {graph}.xml; "
+                    "train it again, or give a complete model folder."
+                )
+                raise ModelError(msg)
+            model = core.read_model(path)
+            model.reshape({i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])})
+            self._graphs[graph] = core.compile_model(model, "CPU", options)
+
+    def segment(self, image: FloatArray) -> FloatArray:
+        rows, columns = self._shapes.frame
+        padded = pad_to_multiple(image, self._shapes.multiple)[None, None]
+        logits = self._graphs["unet"](np.ascontiguousarray(padded))[0]
+        return _sigmoid(logits[0, 0, :rows, :columns])
+
+    def start(self) -> TemporalState:
+        return _start_state(self._config.temporal.hidden, self._shapes.state)
+
+    def step(
+        self, probability: FloatArray, contrast: FloatArray | None, state: TemporalState
+    ) -> TemporalState:
+        inputs = temporal_inputs(probability, contrast, self._config.temporal)[None]
+        output = self._graphs["step"]([inputs, state.hidden, state.maximum])
+        return TemporalState(np.array(output[0]), np.array(output[1]))
+
+    def classify(self, state: TemporalState) -> FloatArray:
+        logits = self._graphs["classify"]([state.hidden, state.maximum])[0]
+        return self._shapes.to_frame(_sigmoid(logits[0, 0]))
+
+
+class _TorchEngine:
+    name = "torch"
+
+    def __init__(self, folder: Path, config: NetworkConfig, frame_shape: tuple[int, int]) -> None:
+        try:
+            import torch
+        except ImportError as error:
+            msg = 'The engine "torch" needs PyTorch: pip install "cocuyo[train]".'
+            raise MissingExtraError(msg) from error
+        from cocuyo.segmentation.weights import load_networks
+
+        self._torch = torch
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.precision = "f32"
+        self._config = config
+        self._shapes = _Shapes(config, frame_shape)
+        unet, temporal = load_networks(folder, config)
+        self._unet = unet.to(self._device).eval()
+        self._temporal = temporal.to(self._device).eval()
+
+    def segment(self, image: FloatArray) -> FloatArray:
+        rows, columns = self._shapes.frame
+        padded = pad_to_multiple(image, self._shapes.multiple)[None, None]
+        with self._torch.inference_mode():
+            logits = self._unet(self._send(padded))
+        return _sigmoid(self._fetch(logits)[0, 0, :rows, :columns])
+
+    def start(self) -> TemporalState:
+        return _start_state(self._config.temporal.hidden, self._shapes.state)
+
+    def step(
+        self, probability: FloatArray, contrast: FloatArray | None, state: TemporalState
+    ) -> TemporalState:
+        inputs = temporal_inputs(probability, contrast, self._config.temporal)[None]
+        with self._torch.inference_mode():
+            hidden, maximum = self._temporal.step(
+                self._send(inputs), self._send(state.hidden), self._send(state.maximum)
+            )
+        return TemporalState(self._fetch(hidden), self._fetch(maximum))
+
+    def classify(self, state: TemporalState) -> FloatArray:
+        with self._torch.inference_mode():
+            logits = self._temporal.classify(self._send(state.hidden), self._send(state.maximum))
+        return self._shapes.to_frame(_sigmoid(self._fetch(logits)[0, 0]))
+
+    def _send(self, array: FloatArray) -> Any:
+        return self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
+
+    def _fetch(self, tensor: Any) -> FloatArray:
+        return np.asarray(tensor.cpu().numpy(), np.float32)
+
+
+def _start_state(hidden: int, shape: tuple[int, int]) -> TemporalState:
+    # The hidden state starts at 0 and stays in (-1, 1): its maximum starts below all of it.
+    zeros = np.zeros((1, hidden, *shape), np.float32)
+    return TemporalState(zeros, np.full_like(zeros, -1.0))
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(logits, -30, 30))), np.float32)
+
+
+def _halve(image: FloatArray) -> FloatArray:
+    padded = pad_to_multiple(image, 2)
+    size = (padded.shape[1] // 2, padded.shape[0] // 2)
+    return np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _gpu_available() -> bool:
+    try:
+        import torch
+    except ImportError:
+        return False
+    return bool(torch.cuda.is_available())
