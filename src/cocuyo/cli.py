@@ -431,9 +431,9 @@ def excluded_from_options(
     RecordingError
         If the image is absent, unreadable or of another size.
     """
-    from cocuyo.io import read_mask
+    from cocuyo.io import read_exclusion
 
-    return None if reading.exclude is None else read_mask(reading.exclude, frame_shape)
+    return None if reading.exclude is None else read_exclusion(reading.exclude, frame_shape)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -452,6 +452,88 @@ Examples:
 @click.version_option(__version__, prog_name="cocuyo", message="%(prog)s %(version)s")
 def cli() -> None:
     """Find the functional neurons in calcium-imaging recordings."""
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo inspect slice.tif
+  cocuyo inspect session.h5 --dataset images --json
+  cocuyo inspect msCam1.avi msCam2.avi msCam10.avi --join
+  cocuyo inspect hyperstack.tif --channel 0
+  cocuyo inspect cut.tif --frames 0:800
+""",
+)
+@click.argument("recordings", nargs=-1, required=True, metavar="REC...")
+@recording_options
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def inspect(recordings: tuple[str, ...], reading: ReadingOptions, as_json: bool) -> None:
+    """Say what is in a recording, how it will be read and what is missing.
+
+    REC is a file (TIFF, AVI, MP4, MKV, HDF5, .npy) or a folder of frames or parts.
+    """
+    import dataclasses
+    import json
+
+    from cocuyo.io import inspect_recording
+
+    if reading.exclude is not None:
+        msg = "--exclude has no meaning for inspect."
+        raise click.UsageError(msg)
+    groups = [list(recordings)] if reading.join else [[path] for path in recordings]
+    options = dataclasses.asdict(reading)
+    del options["exclude"]
+    found = [inspect_recording(paths, **options) for paths in groups]
+    if as_json:
+        shown = [dataclasses.asdict(facts) for facts in found]
+        click.echo(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2, ensure_ascii=False))
+        return
+    click.echo("\n\n".join(_describe(facts) for facts in found))
+
+
+def _describe(facts: "RecordingFacts") -> str:
+    """Write the facts of a recording as aligned text."""
+
+    def known(value: float | None, unit: str, origin: str) -> str:
+        return "not known" if value is None else f"{value:.6g} {unit} ({origin})"
+
+    rows = [
+        ("recording", ", ".join(facts.paths)),
+        ("format", facts.format),
+        ("frames", f"{facts.n_frames}"),
+        ("frame size", f"{facts.n_rows} rows x {facts.n_columns} columns"),
+        ("values", f"{facts.dtype}, {_range(facts)}"),
+        ("on disk", _bytes(facts.bytes_on_disk)),
+        ("is read", facts.access),
+        ("frame rate", known(facts.frame_rate_hz, "Hz", facts.frame_rate_origin)),
+        ("pixel size", known(facts.pixel_size_um, "µm", facts.pixel_size_origin)),
+    ]
+    if facts.duration_s is not None:
+        rows.insert(8, ("duration", f"{facts.duration_s:.6g} s"))
+    if facts.diameter_um is not None:
+        rows.append(("cell diameter", f"{facts.diameter_um:g} µm (from the command line)"))
+    rows.extend(("note", note) for note in facts.notes)
+    rows.extend(("missing", what) for what in facts.missing)
+    return "\n".join(f"{name:<14}{text}" for name, text in rows)
+
+
+def _range(facts: "RecordingFacts") -> str:
+    sampled = f"in {facts.n_frames_sampled} frames looked at"
+    if facts.value_min is None:
+        return f"none finite {sampled}"
+    text = f"{facts.value_min:.6g} to {facts.value_max:.6g}, mean {facts.value_mean:.6g} {sampled}"
+    if facts.share_at_limit > 0:
+        text += f"; {facts.share_at_limit:.2%} saturated"
+    if facts.share_not_finite > 0:
+        text += f"; {facts.share_not_finite:.2%} not finite"
+    return text
+
+
+def _bytes(n_bytes: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n_bytes >= size:
+            return f"{n_bytes / size:.1f} {unit}"
+    return f"{n_bytes} bytes"
 
 
 @cli.command(

@@ -1,7 +1,13 @@
 """Every file format, in and out."""
 
 from cocuyo.io.atomic import save_npz_atomic
-from cocuyo.io.recordings import open_recording
+from cocuyo.io.recordings import (
+    RecordingFacts,
+    file_identity,
+    inspect_recording,
+    open_recording,
+    read_exclusion,
+)
 from cocuyo.io.results import (
     check_destination,
     load_result,
@@ -12,11 +18,15 @@ from cocuyo.io.results import (
 from cocuyo.io.truth import load_ground_truth, read_mask
 
 __all__ = [
+    "RecordingFacts",
     "check_destination",
+    "file_identity",
+    "inspect_recording",
     "load_ground_truth",
     "load_result",
     "open_recording",
     "partial_folder",
+    "read_exclusion",
     "read_mask",
     "save_npz_atomic",
     "save_result",

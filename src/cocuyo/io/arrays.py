@@ -28,10 +28,10 @@ _PIXEL_NAMES = ("pixel_size_um", "pixel_size", "um_per_pixel", "element_size_um"
 
 
 def _leading_axes(
-    shape: tuple[int, ...], name: str, channel: int | None
+    shape: tuple[int, ...], name: str, channel: int | None, *, need_time: bool = False
 ) -> tuple[tuple[tuple[str, int], ...], bool]:
     """Label the axes before Y and X; say whether a colour axis follows them."""
-    if len(shape) < 2 or math.prod(shape) == 0:
+    if len(shape) < (3 if need_time else 2) or math.prod(shape) == 0:
         msg = f"{name} has shape {shape}; a recording has the axes (T, Y, X), each at least 1 long."
         raise RecordingError(msg)
     colour = len(shape) == 4 and shape[-1] in (3, 4) and min(shape[1:3]) > 4 and channel is None
@@ -187,12 +187,7 @@ def open_hdf5(
         data = _find_dataset(file, path, dataset)
         name = f"{path}:{data.name}"
         check_dtype(data.dtype, name)
-        axes, colour = _leading_axes(tuple(data.shape), name, channel)
-        if not axes:
-            msg = (
-                f"{name} has shape {tuple(data.shape)}, a single image; a recording has (T, Y, X)."
-            )
-            raise RecordingError(msg)
+        axes, colour = _leading_axes(tuple(data.shape), name, channel, need_time=True)
         chosen = select_frames(axes, name=name, channel=channel, plane=plane)
         movie = _IndexedMovie(data, _with_time(chosen), colour)
         try:

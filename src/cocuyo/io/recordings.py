@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,38 @@ from cocuyo.core import (
     TimeArray,
     TruncatedRecordingError,
 )
-from cocuyo.io.sources import JoinedMovie, PartOfMovie, Source, natural_key
+from cocuyo.io.folders import (
+    MOVIE_SUFFIXES,
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    join_sources,
+    open_folder,
+    recording_files,
+)
+from cocuyo.io.sources import PartOfMovie, Source, natural_key
 
 PathLike = str | Path
 
 _FORMATS_READ = "TIFF, AVI, MP4, MKV, HDF5, .npy, or a folder of these or of PNG images"
-_MOVIE_SUFFIXES = frozenset(
-    (".avi", ".mp4", ".mkv", ".mov", ".m4v", ".npy", ".h5", ".hdf5", ".hdf")
-)
-_TIFF_SUFFIXES = frozenset((".tif", ".tiff", ".btf", ".tf8"))
-_PICTURE_SUFFIXES = frozenset((".png",))
 _SUFFIXES = {
-    "tiff": _TIFF_SUFFIXES,
+    "tiff": TIFF_SUFFIXES,
     "npy": frozenset((".npy",)),
     "hdf5": frozenset((".h5", ".hdf5", ".hdf", ".nwb", ".mat")),
-    "png": _PICTURE_SUFFIXES,
+    "png": PICTURE_SUFFIXES,
 }
 _MAX_DIFFERENCE = 0.01  # of a rate or pixel size before a note says that user and file differ
 
 
 # --- Kinds of file -----------------------------------------------------------------------------
+
+
+_SIGNATURES = {
+    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    "npy": (b"\x93NUMPY",),
+    "hdf5": (b"\x89HDF\r\n\x1a\n",),
+    "video": (b"\x1aE\xdf\xa3",),  # Matroska
+    "png": (b"\x89PNG\r\n\x1a\n",),
+}
 
 
 def _sniff(path: Path) -> str:
@@ -56,18 +68,13 @@ def _sniff(path: Path) -> str:
     if not head:
         msg = f"{path} is empty (0 bytes)."
         raise RecordingError(msg)
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "tiff"
-    if head[:6] == b"\x93NUMPY":
-        return "npy"
-    if head[:8] == b"\x89HDF\r\n\x1a\n":
-        return "hdf5"
-    if (head[:4] == b"RIFF" and head[8:12] == b"AVI ") or head[:4] == b"\x1aE\xdf\xa3":
+    for kind, starts in _SIGNATURES.items():
+        if head.startswith(starts):
+            return kind
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "video"
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):  # MP4 and QuickTime
         return "video"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "png"
     return _refuse_kind(path, head)
 
 
@@ -83,7 +90,7 @@ def _refuse_kind(path: Path, head: bytes) -> str:
         what = "a ZIP archive (as .npz and .zip are); unpack it, or save the movie as .npy or TIFF"
     elif head[:4] in (b"GIF8", b"%PDF"):
         what = "a GIF or PDF file"
-    elif all(byte in b"\t\n\r" or 32 <= byte for byte in head):
+    elif all(byte in b"\t\n\r" or byte >= 32 for byte in head):
         what = "a text file"
     else:
         what = "not a kind of file that cocuyo knows, or its beginning is damaged"
@@ -121,8 +128,8 @@ def _open_file(
         )
         raise RecordingError(msg)
     suffix = path.suffix.lower()
-    fitting = _SUFFIXES.get(kind, _MOVIE_SUFFIXES)
-    named = any(suffix in suffixes for suffixes in (*_SUFFIXES.values(), _MOVIE_SUFFIXES))
+    fitting = _SUFFIXES.get(kind, MOVIE_SUFFIXES)
+    named = any(suffix in suffixes for suffixes in (*_SUFFIXES.values(), MOVIE_SUFFIXES))
     if named and suffix not in fitting:
         note = f"The name ends in {suffix}, but the content is {source.format}; it is read so."
         source = replace(source, notes=(note, *source.notes))
@@ -136,8 +143,6 @@ def _open_path(
         msg = f"{path} does not exist."
         raise RecordingError(msg)
     if path.is_dir():
-        from cocuyo.io.folders import open_folder
-
         return open_folder(
             path,
             lambda part: _open_file(part, dataset=dataset, channel=channel, plane=plane),
@@ -146,72 +151,6 @@ def _open_path(
 
 
 # --- Opening -----------------------------------------------------------------------------------
-
-
-def join_sources(sources: Sequence[Source], names: Sequence[str]) -> Source:
-    """Put the parts of one recording one after the other.
-
-    Parameters
-    ----------
-    sources : sequence of Source
-        The parts, in order of time.
-    names : sequence of str
-        Their names, for messages.
-
-    Returns
-    -------
-    Source
-        One movie, damaged where its first damaged part is.
-
-    Raises
-    ------
-    RecordingError
-        If the parts differ in frame size or type of values.
-    """
-    first = sources[0]
-    if len(sources) == 1:
-        return first
-    for source, name in zip(sources[1:], names[1:], strict=True):
-        if source.movie.shape[1:] != first.movie.shape[1:]:
-            msg = (
-                f"{name} has frames of {_times(source.movie.shape[1:])} pixels, "
-                f"{names[0]} of {_times(first.movie.shape[1:])}; "
-                "the parts of one recording have the same size."
-            )
-            raise RecordingError(msg)
-        if source.movie.dtype != first.movie.dtype:
-            msg = (
-                f"{name} holds {source.movie.dtype}, {names[0]} {first.movie.dtype}; "
-                "the parts of one recording have the same type of values."
-            )
-            raise RecordingError(msg)
-    used: list[Source] = []
-    damage = ""
-    for source, name in zip(sources, names, strict=True):
-        used.append(source)
-        if source.damage:
-            damage = f"{name}: {source.damage}"
-            break
-    notes = [f"{len(sources)} parts are joined in time, from {names[0]} to {names[-1]}."]
-    notes.extend(note for source in sources for note in source.notes)
-    rates = {source.frame_rate_hz for source in sources if source.frame_rate_hz is not None}
-    if len(rates) > 1 and max(rates) > min(rates) * (1 + _MAX_DIFFERENCE):
-        notes.append(
-            f"The parts say different frame rates ({min(rates):.6g} to {max(rates):.6g} Hz); "
-            "that of the first is used."
-        )
-    return replace(
-        first,
-        movie=JoinedMovie([source.movie for source in used]),
-        format=f"{len(sources)} parts, {first.format}",
-        n_promised=sum(source.n_promised for source in sources),
-        damage=damage,
-        notes=tuple(dict.fromkeys(notes)),
-    )
-
-
-def _times(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)
 
 
 def _open_source(
@@ -303,7 +242,7 @@ def _choose(
         notes.append(
             f"The {what} given ({given:.6g} {unit}) is used; {origin} says {found:.6g} {unit}."
         )
-    return float(given), "given", notes
+    return float(given), "given by you", notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -467,3 +406,301 @@ def open_recording(
         timestamps=timestamps,
         join=join,
     ).recording
+
+
+# --- What is in a recording --------------------------------------------------------------------
+
+_N_SAMPLED_FRAMES = 16
+
+
+@dataclass(frozen=True)
+class RecordingFacts:
+    """What is in a recording, and what is missing.
+
+    Attributes
+    ----------
+    name : str
+        Short name.
+    paths : tuple of str
+        Where it lies.
+    format : str
+        Kind of file.
+    access : str
+        How the frames are read.
+    n_frames, n_rows, n_columns : int
+        Shape.
+    dtype : str
+        Type of the values.
+    bytes_on_disk : int
+        Size of the files, in bytes.
+    frame_rate_hz, pixel_size_um, diameter_um : float or None
+        Frames per second; side of a pixel and diameter of a soma in µm; None where unknown.
+    frame_rate_origin, pixel_size_origin : str
+        Who says so; empty where unknown.
+    duration_s : float or None
+        Length in seconds, where the rate is known.
+    value_min, value_max, value_mean : float or None
+        Smallest, largest and mean finite value of the frames looked at.
+    share_at_limit : float
+        Share of these values at the largest that the type can hold (saturated); 0 for real
+        numbers.
+    share_not_finite : float
+        Share of these values that are not finite.
+    n_frames_sampled : int
+        Number of frames looked at, evenly spaced.
+    notes : tuple of str
+        How the file was read.
+    missing : tuple of str
+        What nobody said, and the option that says it.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    format: str
+    access: str
+    n_frames: int
+    n_rows: int
+    n_columns: int
+    dtype: str
+    bytes_on_disk: int
+    frame_rate_hz: float | None
+    frame_rate_origin: str
+    duration_s: float | None
+    pixel_size_um: float | None
+    pixel_size_origin: str
+    diameter_um: float | None
+    value_min: float | None
+    value_max: float | None
+    value_mean: float | None
+    share_at_limit: float
+    share_not_finite: float
+    n_frames_sampled: int
+    notes: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+def inspect_recording(
+    path: PathLike | Sequence[PathLike],
+    *,
+    frame_rate_hz: float | None = None,
+    pixel_size_um: float | None = None,
+    diameter_um: float | None = None,
+    frames: tuple[int | None, int | None] | None = None,
+    dataset: str | None = None,
+    channel: int | None = None,
+    plane: int | None = None,
+    timestamps: PathLike | TimeArray | Sequence[float] | None = None,
+    join: bool = False,
+) -> RecordingFacts:
+    """Say what is in a recording; the frame rate may be missing.
+
+    Parameters
+    ----------
+    path : str, Path or sequence of them
+        A file, a folder, or the parts of one recording (with `join`).
+    frame_rate_hz, pixel_size_um, diameter_um : float, optional
+        Frames per second; side of a pixel and diameter of a soma in µm.
+    frames : tuple of (int or None), optional
+        First frame and the one after the last, from 0.
+    dataset : str, optional
+        Path of the data set in an HDF5 file.
+    channel, plane : int, optional
+        Which to read of a stack with several.
+    timestamps : str, Path or array of float64, shape (n_frames,), optional
+        Time of each frame in seconds, or a text file with them.
+    join : bool, default: False
+        Take several paths as one recording.
+
+    Returns
+    -------
+    RecordingFacts
+        What was found. Values are looked at in 16 frames, evenly spaced.
+
+    Raises
+    ------
+    RecordingError
+        If it cannot be used, as `open_recording` says.
+    """
+    opened = _open(
+        path,
+        frame_rate_hz=frame_rate_hz,
+        pixel_size_um=pixel_size_um,
+        diameter_um=diameter_um,
+        frames=frames,
+        dataset=dataset,
+        channel=channel,
+        plane=plane,
+        timestamps=timestamps,
+        join=join,
+    )
+    recording = opened.recording
+    known = recording.frame_rate_hz is not None or recording.timestamps_s is not None
+    rate = recording.rate_hz if known else None
+    missing = []
+    if rate is None:
+        missing.append("frame rate: give it with --frame-rate HZ (or --timestamps FILE)")
+    if recording.pixel_size_um is None and recording.diameter_um is None:
+        missing.append(
+            "pixel size: give it with --pixel-size UM, or a cell diameter is measured "
+            "from the recording"
+        )
+    times = recording.times_s if rate is not None else None
+    n_frames, n_rows, n_columns = recording.movie.shape
+    return RecordingFacts(
+        name=recording.name,
+        paths=recording.paths,
+        format=opened.source.format,
+        access=opened.source.access,
+        n_frames=n_frames,
+        n_rows=n_rows,
+        n_columns=n_columns,
+        dtype=str(recording.movie.dtype),
+        bytes_on_disk=sum(file.stat().st_size for file in _files(recording.paths)),
+        frame_rate_hz=rate,
+        frame_rate_origin=opened.rate_origin,
+        duration_s=None if times is None or rate is None else float(times[-1]) + 1 / rate,
+        pixel_size_um=recording.pixel_size_um,
+        pixel_size_origin=opened.pixel_origin,
+        diameter_um=recording.diameter_um,
+        notes=recording.notes,
+        missing=tuple(missing),
+        **_look_at_values(recording),
+    )
+
+
+def _look_at_values(recording: Recording) -> dict[str, Any]:
+    """Range of the values of frames chosen by their index."""
+    n_frames = recording.n_frames
+    chosen = np.unique(np.linspace(0, n_frames - 1, min(n_frames, _N_SAMPLED_FRAMES)).astype(int))
+    dtype = recording.movie.dtype
+    low, high, total, n_finite, n_limit, n_all = np.inf, -np.inf, 0.0, 0, 0, 0
+    for at in chosen.tolist():
+        frame = recording.movie.read(at, at + 1)
+        n_all += frame.size
+        if dtype.kind in "iu":
+            n_limit += int(np.count_nonzero(frame == np.iinfo(dtype).max))
+        finite = frame if dtype.kind in "iub" else frame[np.isfinite(frame)]
+        if finite.size:
+            n_finite += finite.size
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            total += float(finite.sum(dtype=np.float64))
+    return {
+        "value_min": low if n_finite else None,
+        "value_max": high if n_finite else None,
+        "value_mean": total / n_finite if n_finite else None,
+        "share_at_limit": n_limit / n_all,
+        "share_not_finite": 1 - n_finite / n_all,
+        "n_frames_sampled": len(chosen),
+    }
+
+
+# --- Files -------------------------------------------------------------------------------------
+
+
+def _files(paths: Sequence[PathLike]) -> list[Path]:
+    """List the files that a recording's paths stand for."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        files.extend(recording_files(path) if path.is_dir() else [path])
+    return files
+
+
+def file_identity(paths: PathLike | Sequence[PathLike]) -> tuple[dict[str, Any], ...]:
+    """Say which files a recording was, so that a result can be traced back to them.
+
+    Parameters
+    ----------
+    paths : str, Path or sequence of them
+        Files or folders, as given to `open_recording`.
+
+    Returns
+    -------
+    tuple of dict
+        For each path ``path``, ``bytes`` and ``sha256`` of the whole content; for a folder also
+        ``files``, their number, and the hash of all names and contents in natural order.
+
+    Raises
+    ------
+    RecordingError
+        If a path is absent or cannot be read.
+    """
+    listed = [paths] if isinstance(paths, str | Path) else list(paths)
+    return tuple(_identity(Path(path)) for path in listed)
+
+
+def _identity(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    size = 0
+    try:
+        files = _files([path])
+        for file in files:
+            if path.is_dir():
+                digest.update(file.name.encode() + b"\0")
+            with file.open("rb") as stream:
+                while chunk := stream.read(2**20):
+                    digest.update(chunk)
+                    size += len(chunk)
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}."
+        raise RecordingError(msg) from error
+    identity: dict[str, Any] = {"path": str(path), "bytes": size, "sha256": digest.hexdigest()}
+    if path.is_dir():
+        identity["files"] = len(files)
+    return identity
+
+
+def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
+    """Read an image of pixels to leave out.
+
+    Parameters
+    ----------
+    path : str or Path
+        A TIFF, PNG or ``.npy`` file with one image.
+    frame_shape : tuple of int
+        Rows and columns that it must have.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns)
+        True where the image is not 0 (in any channel).
+
+    Raises
+    ------
+    RecordingError
+        If it is absent, no image, or of another size.
+    """
+    path = Path(path)
+    kind = _sniff(path)
+    if kind == "tiff":
+        from cocuyo.io.tiff import read_first_page
+
+        image: AnyArray = read_first_page(path)
+    elif kind == "npy":
+        try:
+            image = np.load(path, allow_pickle=False)
+        except ValueError as error:
+            msg = f"{path} is a damaged .npy file: {error}"
+            raise RecordingError(msg) from error
+    elif kind == "png":
+        import cv2
+
+        decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        if decoded is None:
+            msg = f"{path} is a damaged PNG image."
+            raise RecordingError(msg)
+        image = np.asarray(decoded)
+    else:
+        msg = f"{path} is not an image; a mask is a TIFF, PNG or .npy file with one image."
+        raise RecordingError(msg)
+    if image.ndim == 3 and image.shape[-1] in (2, 4):
+        image = image[..., :-1]  # opacity
+    mask: BoolArray = np.asarray(image, np.bool_)
+    if mask.ndim == 3:
+        mask = np.asarray(mask.any(axis=-1))
+    if mask.shape != tuple(frame_shape):
+        msg = (
+            f"The mask {path} has shape {mask.shape}; the recording's frames have "
+            f"{tuple(frame_shape)} (rows, columns)."
+        )
+        raise RecordingError(msg)
+    return mask

@@ -103,7 +103,7 @@ def to_grey(frame: AnyArray) -> AnyArray:
     if colour.dtype in (np.uint8, np.uint16, np.float32):
         return np.asarray(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY))
     grey = colour.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
-    return (grey if colour.dtype.kind == "f" else np.rint(grey)).astype(colour.dtype)
+    return np.asarray((grey if colour.dtype.kind == "f" else np.rint(grey)).astype(colour.dtype))
 
 
 def equal_channels(frame: AnyArray) -> bool:
@@ -204,7 +204,7 @@ def select_frames(
 def _axis_for(
     label: str, labels: list[str], sizes: list[int], index: list[int | slice | None]
 ) -> int | None:
-    """Find the axis that an option chooses on; unlabelled axes serve from the last to the second."""
+    """Find the axis that an option chooses on; of unlabelled ones, the last after the first."""
     if label in labels:
         return labels.index(label)
     unlabelled = [at for at, other in enumerate(labels) if other == "Q" and index[at] is None]
@@ -287,7 +287,7 @@ class RawMovie:
         with self._path.open("rb", buffering=0) as file:
             for first, last in itertools.pairwise(bounds):
                 file.seek(int(offsets[first]))
-                part = memoryview(target)[first * self._frame_bytes : last * self._frame_bytes]
+                part = memoryview(target.data)[first * self._frame_bytes : last * self._frame_bytes]
                 while part:
                     n_read = file.readinto(part)
                     if not n_read:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -41,9 +41,9 @@ _WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER = 256, 257, 258, 259, 266
 _STRIP_OFFSETS, _SAMPLES, _STRIP_BYTES = 273, 277, 279
 _TILE_OFFSETS, _TILE_BYTES, _SUBFILE, _SAMPLE_FORMAT = 324, 325, 254, 339
 _WANTED = frozenset(
-    (_WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIP_OFFSETS, _SAMPLES)
-    + (_STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _SUBFILE, _SAMPLE_FORMAT)
-)
+    (_WIDTH, _LENGTH, _BITS, _COMPRESSION, _FILL_ORDER, _STRIP_OFFSETS, _SAMPLES,
+     _STRIP_BYTES, _TILE_OFFSETS, _TILE_BYTES, _SUBFILE, _SAMPLE_FORMAT)
+)  # fmt: skip
 
 
 class Page(NamedTuple):
@@ -79,15 +79,25 @@ class Chain:
         Empty where the chain ends as it should.
     second_ifd : int
         Where the first page says that the second directory is; 0 for none.
+    order : {"<", ">"}
+        Byte order of the file.
     """
 
     pages: tuple[Page, ...]
     damage: str
     second_ifd: int
+    order: Literal["<", ">"]
 
 
 class _Broken(Exception):  # noqa: N818 - a finding, not a failure
-    pass
+    """Why a page is not whole."""
+
+
+_LOOP = "the directory of the next page is an earlier one"
+_NO_DIRECTORY = "the file ends before the directory of the next page"
+_BAD_DIRECTORY = "the directory of the next page is damaged"
+_CUT_DIRECTORY = "the file ends inside the directory of the next page"
+_CUT_IMAGE = "the file ends inside the next image"
 
 
 def walk_pages(path: Path) -> Chain:
@@ -108,18 +118,15 @@ def walk_pages(path: Path) -> Chain:
     damage = ""
     second = 0
     with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
+        head = file.read(16).ljust(16, b"\0")
+        order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
         big = head[2:4] in (b"+\0", b"\0+")
-        at = struct.unpack_from(
-            order + ("Q" if big else "I"), head.ljust(16, b"\0"), 8 if big else 4
-        )[0]
+        at = struct.unpack_from(order + "Q", head, 8)[0] if big else 0
+        at = at if big else struct.unpack_from(order + "I", head, 4)[0]
         seen: set[int] = set()
         n_seen = 0
         while at:
             try:
-                if at in seen:
-                    raise _Broken("its directory points back to an earlier one")
                 seen.add(at)
                 page, at, preview = _read_page(file, at, order, big, size)
             except _Broken as reason:
@@ -130,31 +137,34 @@ def walk_pages(path: Path) -> Chain:
                 second = at
             if not preview:
                 pages.append(page)
-    return Chain(tuple(pages), damage, second)
+            if at in seen:
+                damage = _LOOP
+                break
+    return Chain(tuple(pages), damage, second, order)
 
 
 def _read_page(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tuple[Page, int, bool]:
     n_count, n_entry, n_next = (8, 20, 8) if big else (2, 12, 4)
     if not 8 <= at <= size - n_count:
-        raise _Broken("the file ends before its directory")
+        raise _Broken(_NO_DIRECTORY)
     file.seek(at)
     n_tags = int.from_bytes(file.read(n_count), "little" if order == "<" else "big")
     if not 0 < n_tags <= 4096:
-        raise _Broken("its directory is damaged")
+        raise _Broken(_BAD_DIRECTORY)
     body = file.read(n_tags * n_entry + n_next)
     if len(body) < n_tags * n_entry + n_next:
-        raise _Broken("the file ends inside its directory")
+        raise _Broken(_CUT_DIRECTORY)
     tags: dict[int, tuple[int, ...]] = {}
     entry = struct.Struct(order + ("HHQ8s" if big else "HHI4s"))
     for tag, kind, count, value in entry.iter_unpack(body[: n_tags * n_entry]):
         if tag in _WANTED and kind in _FORMATS:
-            tags[tag] = _values(file, _FORMATS[kind], count, value, order, size)
+            tags[tag] = _values(file, f"{order}{count}{_FORMATS[kind]}", value, size)
     next_ifd = struct.unpack(order + ("Q" if big else "I"), body[-n_next:])[0]
     try:
         width, length = tags[_WIDTH][0], tags[_LENGTH][0]
         starts = tags[_TILE_OFFSETS] if _TILE_OFFSETS in tags else tags[_STRIP_OFFSETS]
     except (KeyError, IndexError):
-        raise _Broken("its directory is damaged") from None
+        raise _Broken(_BAD_DIRECTORY) from None
     bits = tags.get(_BITS, (1,))
     samples = tags.get(_SAMPLES, (1,))[0]
     compression = tags.get(_COMPRESSION, (1,))[0]
@@ -173,25 +183,27 @@ def _read_page(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tup
     else:
         end = max(starts)
     if end > size:
-        raise _Broken("the file ends inside its image")
+        raise _Broken(_CUT_IMAGE)
     layout = (width, length, bits, samples, tags.get(_SAMPLE_FORMAT, (1,)), compression)
     preview = bool(tags.get(_SUBFILE, (0,))[0] & 1)
     return Page(at, layout, starts[0], raw), next_ifd, preview
 
 
-def _values(
-    file: BinaryIO, code: str, count: int, value: bytes, order: str, size: int
-) -> tuple[int, ...]:
-    width = struct.calcsize(code) * count
-    if count < 1 or width > size:
-        raise _Broken("its directory is damaged")
+def _values(file: BinaryIO, code: str, value: bytes, size: int) -> tuple[int, ...]:
+    """Unpack the values of an entry, from the entry itself or where it points to."""
+    try:
+        width = struct.calcsize(code)
+    except (struct.error, OverflowError):
+        raise _Broken(_BAD_DIRECTORY) from None
+    if not 0 < width <= size:
+        raise _Broken(_BAD_DIRECTORY)
     if width > len(value):
-        where = int.from_bytes(value, "little" if order == "<" else "big")
+        where = int.from_bytes(value, "little" if code[0] == "<" else "big")
         if where + width > size:
-            raise _Broken("the file ends inside its directory")
+            raise _Broken(_CUT_DIRECTORY)
         file.seek(where)
         value = file.read(width)
-    return struct.unpack_from(f"{order}{count}{code}", value)
+    return struct.unpack_from(code, value)
 
 
 # --- Movies ------------------------------------------------------------------------------------
@@ -307,99 +319,152 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
     MissingExtraError
         If the compression needs the extra ``formats``.
     """
-    import tifffile
-
     chain = walk_pages(path)
     if not chain.pages:
         reason = chain.damage or "it holds no image"
         msg = f"{path} is a TIFF file without a whole image: {reason}."
         raise RecordingError(msg)
-    try:
-        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
-            tif.filehandle.seek(chain.pages[0].ifd)
-            page = tifffile.TiffPage(tif, 0)
-            facts = _read_facts(tif, page)
-            samples = int(page.samplesperpixel)
-            dtype = page.dtype
-            picture = None if chain.pages[0].raw and samples == 1 else _decode(page, path)
-            colour_map = int(page.photometric) == 3
-            byteorder = tif.byteorder
-    except (RecordingError, MissingExtraError, OSError, MemoryError):
-        raise
-    except Exception as error:
-        msg = f"{path} is a damaged TIFF file: {error}"
-        raise RecordingError(msg) from error
-    if dtype is None:
-        msg = (
-            f"{path} holds values of a type that cannot be read ({chain.pages[0].layout[2]} bits)."
-        )
-        raise RecordingError(msg)
-    check_dtype(dtype, str(path))
-    first = chain.pages[0]
+    probe = _probe(path, chain.pages[0])
+    facts, first, dtype = probe.facts, chain.pages[0], probe.dtype
     frame_shape = (int(first.layout[1]), int(first.layout[0]))
-    notes: list[str] = []
-
     offsets, damage, n_promised = _place_planes(chain, facts, dtype.itemsize, path.stat().st_size)
     pages = chain.pages
     if offsets is None:
-        for i, other in enumerate(pages):
-            if other.layout != first.layout:
-                msg = (
-                    f"Page {i} of {path} has {other.layout[1]} x {other.layout[0]} pixels "
-                    f"({other.layout[2][0]} bits), page 0 has {frame_shape[0]} x {frame_shape[1]} "
-                    f"({first.layout[2][0]} bits); the frames of a recording are alike."
-                )
-                raise RecordingError(msg)
-    n_good = len(pages) if offsets is None else len(offsets)
-
+        _check_alike(pages, path)
     axes, page_of_plane = _axes(facts, n_promised)
-    sample: int | None = None
-    n_channels = math.prod(size for label, size in axes if label == "C")
-    if samples > 1 and n_channels == 1 and channel is not None:
-        if not 0 <= channel < samples:
-            msg = f"--channel {channel} was given, but {path} has {samples} channels, from 0."
-            raise RecordingError(msg)
-        sample, channel = channel, None
-        notes.append(f"Channel {sample} of {samples} is read.")
-    elif samples == 2 or samples > 4:
-        msg = (
-            f"{path} has {samples} channels in each image; a recording is one image per time. "
-            f"Choose with --channel N (0 to {samples - 1})."
-        )
-        raise RecordingError(msg)
-    elif samples > 2:
-        equal = picture is not None and picture.ndim == 3 and equal_channels(picture)
-        notes.append(GREY_EQUAL_NOTE if equal else GREY_NOTE)
-    if colour_map:
-        notes.append("The file has a colour table; the stored values are used as grey.")
+    sample, channel, colour_notes = _choose_sample(probe, axes, channel, path)
     chosen = select_frames(axes, name=str(path), channel=channel, plane=plane)
-    notes.extend(chosen.notes)
     planes = page_of_plane[chosen.planes]
-    whole = planes < n_good
+    whole = planes < (len(pages) if offsets is None else len(offsets))
     n_frames = len(planes) if whole.all() else int(np.argmin(whole))
     planes = planes[:n_frames]
 
-    raw = first.raw and samples == 1 and (offsets is not None or all(p.raw for p in pages))
+    raw = first.raw and (offsets is not None or all(page.raw for page in pages))
     if raw:
         starts = np.array([p.start for p in pages], np.int64) if offsets is None else offsets
-        stored = np.dtype(dtype).newbyteorder(byteorder)
+        stored = dtype.newbyteorder(chain.order)
         movie: RawMovie | PagedMovie = RawMovie(path, stored, frame_shape, starts[planes])
     else:
-        ifds = np.array([p.ifd for p in pages], np.int64)[planes]
-        native = np.dtype(dtype).newbyteorder("=")
+        ifds = np.array([page.ifd for page in pages], np.int64)[planes]
+        native = dtype.newbyteorder("=")
         movie = PagedMovie(path, (n_frames, *frame_shape), native, ifds, sample)
     return Source(
         movie,
         format=facts.kind,
         access="directly, uncompressed" if raw else "decoded page by page",
-        n_promised=max(n_frames, len(chosen.planes)),
+        n_promised=len(chosen.planes),
         damage=damage,
         frame_rate_hz=facts.rate_hz,
         frame_rate_origin=facts.rate_origin,
         pixel_size_um=facts.pixel_um,
         pixel_size_origin=facts.pixel_origin,
-        notes=(*notes, *facts.notes),
+        notes=(*colour_notes, *chosen.notes, *facts.notes),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Probe:
+    """What the first page tells."""
+
+    facts: "_Facts"
+    dtype: "np.dtype[np.generic]"
+    samples: int
+    picture: AnyArray | None  # decoded where it has to be
+    colour_table: bool
+
+
+def _probe(path: Path, first: Page) -> _Probe:
+    import tifffile
+
+    try:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            tif.filehandle.seek(first.ifd)
+            page = tifffile.TiffPage(tif, 0)
+            facts = _read_facts(tif, page)
+            samples = int(page.samplesperpixel)
+            dtype = page.dtype
+            picture = None if first.raw else _decode(page, path)
+            colour_table = int(page.photometric) == 3
+    except (RecordingError, MissingExtraError, OSError, MemoryError):
+        raise
+    except Exception as error:  # parsers and decoders raise whatever they like on bad bytes
+        msg = f"{path} is a damaged TIFF file: {error}"
+        raise RecordingError(msg) from error
+    if dtype is None:
+        msg = f"{path} holds values of a type that cannot be read ({first.layout[2]} bits)."
+        raise RecordingError(msg)
+    check_dtype(dtype, str(path))
+    return _Probe(facts, np.dtype(dtype), samples, picture, colour_table)
+
+
+def read_first_page(path: Path) -> AnyArray:
+    """Read the first image of a TIFF file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_columns) or (n_rows, n_columns, n_samples)
+        The image as stored, red first where it is in colour.
+
+    Raises
+    ------
+    RecordingError
+        If it cannot be decoded.
+    MissingExtraError
+        If its compression needs the extra ``formats``.
+    """
+    import tifffile
+
+    try:
+        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+            return _decode(tif.pages[0], path)
+    except (MissingExtraError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        msg = f"{path} cannot be decoded: {error}"
+        raise RecordingError(msg) from error
+
+
+def _check_alike(pages: tuple[Page, ...], path: Path) -> None:
+    first = pages[0].layout
+    for i, page in enumerate(pages):
+        if page.layout != first:
+            msg = (
+                f"Page {i} of {path} has {page.layout[1]} x {page.layout[0]} pixels "
+                f"({page.layout[2][0]} bits), page 0 has {first[1]} x {first[0]} "
+                f"({first[2][0]} bits); the frames of a recording are alike."
+            )
+            raise RecordingError(msg)
+
+
+def _choose_sample(
+    probe: _Probe, axes: tuple[tuple[str, int], ...], channel: int | None, path: Path
+) -> tuple[int | None, int | None, list[str]]:
+    """Say which of several values in a pixel to take, what is left of the choice, and notes."""
+    n = probe.samples
+    notes = ["The file has a colour table; the stored values are used."] * probe.colour_table
+    n_channels = math.prod(size for label, size in axes if label == "C")
+    if n > 1 and n_channels == 1 and channel is not None:
+        if not 0 <= channel < n:
+            msg = f"--channel {channel} was given, but {path} has {n} channels, counted from 0."
+            raise RecordingError(msg)
+        return channel, None, [*notes, f"Channel {channel} of {n} is read."]
+    if n == 2 or n > 4:
+        msg = (
+            f"{path} has {n} channels in each image; a recording is one image per time. "
+            f"Choose with --channel N (0 to {n - 1})."
+        )
+        raise RecordingError(msg)
+    if n > 2:
+        equal = (
+            probe.picture is not None and probe.picture.ndim == 3 and equal_channels(probe.picture)
+        )
+        notes.append(GREY_EQUAL_NOTE if equal else GREY_NOTE)
+    return None, channel, notes
 
 
 def _place_planes(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cocuyo.core import RecordingError, TimeArray
+from cocuyo.core import AnyArray, RecordingError, TimeArray
 
 _MILLISECOND_WORDS = ("(ms)", "msec", "millisecond", "sysclock", "_ms", "[ms]")
 
@@ -84,7 +84,7 @@ def _float(cell: str) -> float:
         return math.nan
 
 
-def _time_column(table: np.ndarray, names: list[str], path: Path) -> int:  # type: ignore[type-arg]
+def _time_column(table: AnyArray, names: list[str], path: Path) -> int:
     n_columns = table.shape[1]
     if n_columns == 1:
         return 0
