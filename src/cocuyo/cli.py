@@ -7,6 +7,7 @@ into one line on stderr and an exit status: 0 success, 1 unusable input or failu
 """
 
 import functools
+import io
 import signal
 import sys
 import threading
@@ -25,6 +26,7 @@ from cocuyo import __version__
 
 if TYPE_CHECKING:
     from cocuyo.core import AnyArray, Progress, Recording, Regions
+    from cocuyo.io import RecordingFacts
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -72,9 +74,7 @@ def _describe_os_error(error: OSError) -> str:
     return f"{what}: {error.filename}" if error.filename is not None else what
 
 
-def run_command_line(  # noqa: PLR0911 - one return for each way to end
-    arguments: Sequence[str] | None = None,
-) -> int:
+def run_command_line(arguments: Sequence[str] | None = None) -> int:
     """Run one command and say how it went.
 
     Parameters
@@ -87,8 +87,6 @@ def run_command_line(  # noqa: PLR0911 - one return for each way to end
     int
         The exit status: 0, 1, 2, 130 or 143, as the module says.
     """
-    from cocuyo.core import Cancelled, CocuyoError
-
     try:
         with _sigterm_ends_cleanly(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -100,29 +98,39 @@ def run_command_line(  # noqa: PLR0911 - one return for each way to end
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt, Cancelled) as error:
+    except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error, _Terminated) or isinstance(error.__cause__, _Terminated):
             print("cocuyo: ended on request.", file=sys.stderr)
             return EXIT_TERMINATED
         print("cocuyo: stopped.", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except CocuyoError as error:
-        _say("error", error)
-        return EXIT_FAILURE
-    except OSError as error:
-        _say("error", _describe_os_error(error))
-        return EXIT_FAILURE
-    except MemoryError as error:
-        _say("error", f"Not enough memory. {error}")
-        return EXIT_FAILURE
-    except Exception:  # a bug: its traceback is what we need to mend it
-        traceback.print_exc()
-        return EXIT_FAILURE
+    except Exception as error:
+        return _report_failure(error)
     return status if isinstance(status, int) else 0
+
+
+def _report_failure(error: Exception) -> int:
+    from cocuyo.core import Cancelled, CocuyoError  # only now: it loads SciPy
+
+    if isinstance(error, Cancelled):
+        print("cocuyo: stopped.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if isinstance(error, CocuyoError):
+        _say("error", error)
+    elif isinstance(error, OSError):
+        _say("error", _describe_os_error(error))
+    elif isinstance(error, MemoryError):
+        _say("error", f"Not enough memory. {error}")
+    else:  # a bug: its traceback is what we need to mend it
+        traceback.print_exception(error)
+    return EXIT_FAILURE
 
 
 def main() -> NoReturn:
     """Run ``cocuyo`` as a program."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without µ shows a mark in its place
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(run_command_line())
 
 
