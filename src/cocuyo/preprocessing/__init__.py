@@ -22,18 +22,22 @@ from cocuyo.preprocessing.motion import (
     start_motion,
     valid_pixels,
 )
+from cocuyo.preprocessing.scale import DiameterMeasurement, ScaleConfig, measure_diameter
 
 __all__ = [
     "ContrastConfig",
     "ContrastState",
+    "DiameterMeasurement",
     "EqualisationConfig",
     "GreyRange",
     "MotionConfig",
     "MotionState",
+    "ScaleConfig",
     "apply_shifts",
     "contrast_step",
     "crispness",
     "equalise",
+    "measure_diameter",
     "measure_grey_range",
     "place_frames",
     "relative_brightness",

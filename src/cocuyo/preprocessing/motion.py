@@ -771,10 +771,8 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
 
 def _fill_holes(image: FloatArray) -> FloatArray:
     """Replace values that are not finite; a frame without finite values stays as it is."""
-    if cv2.checkRange(image):
-        return image
     finite = np.isfinite(image)
-    if not finite.any():
+    if finite.all() or not finite.any():
         return image
     known = np.where(finite, image, np.float32(0.0))
     total = cv2.boxFilter(known, cv2.CV_32F, (5, 5), normalize=False)
