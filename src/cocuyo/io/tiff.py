@@ -332,6 +332,8 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
     if offsets is None:
         _check_alike(pages, path)
     axes, page_of_plane = _axes(facts, n_promised)
+    lost = "The directories of the pages are damaged; all images are there and are read."
+    notes = [lost] if chain.damage and not damage else []
     sample, channel, colour_notes = _choose_sample(probe, axes, channel, path)
     chosen = select_frames(axes, name=str(path), channel=channel, plane=plane)
     planes = page_of_plane[chosen.planes]
@@ -358,7 +360,7 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
         frame_rate_origin=facts.rate_origin,
         pixel_size_um=facts.pixel_um,
         pixel_size_origin=facts.pixel_origin,
-        notes=(*colour_notes, *chosen.notes, *facts.notes),
+        notes=(*notes, *colour_notes, *chosen.notes, *facts.notes),
     )
 
 
@@ -486,18 +488,23 @@ def _place_planes(
     """
     n_pages = len(chain.pages)
     first = chain.pages[0]
-    if facts.n_planes <= n_pages:
-        return None, chain.damage, n_pages
     n_bytes = int(first.layout[0]) * int(first.layout[1]) * itemsize
+    n_planes = facts.n_planes
     steps = np.diff([page.start for page in chain.pages])
-    end = first.start + n_bytes * facts.n_planes
+    if chain.damage and n_planes == 1 and first.raw and np.all(steps == n_bytes):
+        # The description is lost too. Where the second directory was to lie several images on,
+        # these images lie before it.
+        n_planes = (chain.second_ifd - first.start) // n_bytes
+    if n_planes <= n_pages:
+        return None, chain.damage, n_pages
+    end = first.start + n_bytes * n_planes
     behind = chain.second_ifd == 0 or chain.second_ifd >= min(end, size)
     if not (first.raw and np.all(steps == n_bytes) and (n_pages > 1 or behind)):
-        damage = chain.damage or f"the chain of pages ends after {n_pages}"
-        return None, damage, facts.n_planes
-    n_good = min(facts.n_planes, (size - first.start) // n_bytes)
-    damage = "" if n_good == facts.n_planes else "the file ends inside the next image"
-    return first.start + n_bytes * np.arange(n_good, dtype=np.int64), damage, facts.n_planes
+        damage = chain.damage or f"the chain of pages ends, where {n_planes} were promised"
+        return None, damage, n_planes
+    n_good = min(n_planes, (size - first.start) // n_bytes)
+    damage = "" if n_good == n_planes else "the file ends inside the next image"
+    return first.start + n_bytes * np.arange(n_good, dtype=np.int64), damage, n_planes
 
 
 def _axes(facts: "_Facts", n_planes: int) -> tuple[tuple[tuple[str, int], ...], NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """Recordings in AVI, MP4, MKV and other video containers."""
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,24 +17,36 @@ _ESTIMATE_TOLERANCE_FRAMES = 2
 _ESTIMATE_TOLERANCE_SHARE = 0.005
 
 
+_QUIET_FFMPEG = "-8"  # AV_LOG_QUIET
+
+
 @contextmanager
-def _quiet_opencv() -> Iterator[None]:
-    """Keep OpenCV from writing to stderr what we say in an error of our own."""
+def _quiet_decoder() -> Iterator[None]:
+    """Keep OpenCV and FFmpeg from writing to stderr what we say in an error of our own.
+
+    OpenCV reads FFmpeg's level from the environment once, when it first opens a video.
+    """
     import cv2
 
+    variable = "OPENCV_FFMPEG_LOGLEVEL"
+    given = variable in os.environ
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    os.environ.setdefault(variable, _QUIET_FFMPEG)
     try:
         yield
     finally:
         cv2.utils.logging.setLogLevel(before)
+        if not given:
+            os.environ.pop(variable, None)
 
 
 def _open_capture(path: Path) -> Any:
     import cv2
 
-    with _quiet_opencv():
-        capture = cv2.VideoCapture(str(path))
+    ffmpeg = cv2.videoio_registry.hasBackend(cv2.CAP_FFMPEG)
+    with _quiet_decoder():
+        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG if ffmpeg else cv2.CAP_ANY)
     if not capture.isOpened():
         msg = (
             f"{path} looks like a video but cannot be opened. It is damaged, was cut before its "
@@ -140,7 +153,7 @@ def open_video(path: Path) -> Source:
     import cv2
 
     capture = _open_capture(path)
-    with _quiet_opencv():
+    with _quiet_decoder():
         rate = plausible_rate(float(capture.get(cv2.CAP_PROP_FPS)))
         promised = int(max(0, capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         codec = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
@@ -170,13 +183,14 @@ def open_video(path: Path) -> Source:
     if missing > 0:
         damage = f"the file is {missing} bytes shorter than its header says"
     elif promised - count > allowed:
-        damage = "decoding stops there"
+        damage = "decoding stops"
     elif promised and promised != count:
         notes.append(f"The container says {promised} frames; {count} were decoded and are used.")
+    n_good = count - 1 if damage else count  # decoders fill in what is missing of the last one
     name = bytes(codec >> shift & 0xFF for shift in (0, 8, 16, 24)).decode("latin-1").strip("\0 ")
     kind = path.suffix.lstrip(".").upper() or "video"
     return Source(
-        VideoMovie(path, (count, int(frame_shape[0]), int(frame_shape[1]))),
+        VideoMovie(path, (n_good, int(frame_shape[0]), int(frame_shape[1]))),
         format=f"{kind} video ({name})" if name.isprintable() and name else f"{kind} video",
         access="decoded frame after frame",
         n_promised=max(promised, count) if damage else count,
