@@ -44,6 +44,11 @@ class Soma:
     light: float
 
 
+# Dome and texture put the half maximum inside the edge; measured, so that the mask at half
+# maximum has the diameter that was asked.
+_EDGE_OVER_HALF_MAXIMUM = 1.1
+
+
 def as_float(values: AnyArray) -> FloatArray:
     """Give values as float32."""
     return np.asarray(values, dtype=np.float32)
@@ -175,7 +180,7 @@ def draw_soma(
         flattened body is.
     """
     y, x, diameter = (float(value) for value in cell)
-    radius = diameter / 2
+    radius = _EDGE_OVER_HALF_MAXIMUM * diameter / 2
     has_dendrites = rng.random() < config.dendrite_share
     stub_px = rng.uniform(0.8, 2.2) * radius
     halo_px = config.halo_um / config.pixel_size_um if has_halo and config.halo > 0 else 0.0

@@ -16,7 +16,11 @@ PRESETS: dict[str, SimulationConfig] = {
     ),
     "slice": SimulationConfig(),
     "sparse": SimulationConfig(
-        n_active=14, n_silent=35, n_defocused_active=8, n_defocused_silent=15
+        n_active=14,
+        n_silent=35,
+        gain_counts_per_photon=6.0,
+        n_defocused_active=8,
+        n_defocused_silent=15,
     ),
     "crowded": SimulationConfig(
         n_active=110,
@@ -36,8 +40,9 @@ PRESETS: dict[str, SimulationConfig] = {
         jitter_px=0.2,
         n_flashes=3,
         brightness=0.18,
+        read_noise_counts=6.0,
         baseline_counts=600.0,
-        gain_counts_per_photon=1.0,
+        gain_counts_per_photon=1.3,
         bleaching=0.3,
     ),
 }
