@@ -259,8 +259,9 @@ class Result:
             If the folder exists, or cannot be written.
         """
         from cocuyo.io import save_result
+        from cocuyo.report import render_report
 
-        return save_result(self, folder, overwrite=overwrite)
+        return save_result(self, folder, overwrite=overwrite, report_html=render_report)
 
     @staticmethod
     def load(folder: str | Path) -> "Result":

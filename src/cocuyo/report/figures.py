@@ -1,0 +1,419 @@
+"""The still figures of the report, as SVG that takes its colours from the page."""
+
+import html
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from cocuyo.core import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    AnyArray,
+    Result,
+    RoiSet,
+    outline,
+)
+from cocuyo.report.decimation import active_runs, bin_starts, extremes
+
+# Columns of a figure over time; the page shows it at most about 1100 pixels wide.
+_WIDTH = 1000
+_LEFT, _RIGHT = 64, 16
+# Stretches the raster may hold; beyond, neighbouring columns are joined.
+_MAX_RUNS = 60_000
+# Recordings longer than this get a second axis in minutes.
+_LONG_S = 600.0
+
+
+def nice_ticks(low: float, high: float, n: int) -> list[float]:
+    """Choose about `n` round numbers between two values.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the axis; finite.
+    n : int
+        Number wished for.
+
+    Returns
+    -------
+    list of float
+        Multiples of 1, 2 or 5 times a power of ten, rising; one at least.
+
+    Examples
+    --------
+    >>> nice_ticks(0, 10, 5)
+    [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    """
+    if not high > low:
+        return [low]
+    raw = (high - low) / max(n, 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * f for f in (1, 2, 5, 10) if power * f >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [i * step + 0.0 for i in range(first, last + 1)] or [low]
+
+
+def outline_path(rois: RoiSet, roi: int) -> str:
+    """Write the outline of an ROI as an SVG path in pixels, x to the right, y down.
+
+    Parameters
+    ----------
+    rois : RoiSet
+        The candidates.
+    roi : int
+        Index of the ROI.
+
+    Returns
+    -------
+    str
+        The ``d`` attribute; filled by the even-odd rule it covers the ROI's pixels.
+    """
+    rows, columns, _ = rois.pixels(roi)
+    top, left = int(rows.min()), int(columns.min())
+    crop = np.zeros((int(rows.max()) - top + 1, int(columns.max()) - left + 1), np.bool_)
+    crop[rows - top, columns - left] = True
+    parts = []
+    for ring in outline(crop):
+        x, y = ring[0].tolist()
+        parts.append(f"M{x + left} {y + top}")
+        for dx, dy in np.diff(ring, axis=0).tolist():
+            parts.append(f"h{dx}" if dx else f"v{dy}")
+        parts.append("z")
+    return "".join(parts)
+
+
+def field_view(
+    result: Result,
+    *,
+    picture: str,
+    title: str,
+    layers: str = "",
+    switchable: bool = False,
+) -> str:
+    """Draw a picture of the field of view with what lies over it.
+
+    Parameters
+    ----------
+    result : Result
+        Gives the frame's shape and pixel size.
+    picture : str
+        Id of the picture in the page.
+    title : str
+        What it shows, for those who cannot see it.
+    layers : str
+        SVG over the picture, in frame pixels.
+    switchable : bool, default: False
+        Whether the reader may change the picture below.
+
+    Returns
+    -------
+    str
+        An ``svg`` element.
+    """
+    rows, columns = result.rois.frame_shape
+    kind = ' class="base"' if switchable else ""
+    return (
+        f'<svg class="field" viewBox="0 0 {columns} {rows}" role="img" '
+        f'aria-label="{html.escape(title)}">'
+        f'<use{kind} href="#{picture}"/>{layers}{_scale_bar(result)}</svg>'
+    )
+
+
+def _scale_bar(result: Result) -> str:
+    rows, columns = result.rois.frame_shape
+    size = result.pixel_size_um
+    if size is None:
+        return ""
+    wanted = columns * size / 4
+    power = 10.0 ** math.floor(math.log10(wanted))
+    length = max(power * f for f in (1, 2, 5) if power * f <= wanted)
+    width, unit = length / size, max(rows, columns) / 100
+    x, y = columns - 3 * unit - width, rows - 3 * unit
+    return (
+        f'<g class="scale"><rect x="{x:.2f}" y="{y - 0.8 * unit:.2f}" width="{width:.2f}" '
+        f'height="{0.8 * unit:.2f}"/><text x="{x + width / 2:.2f}" y="{y - 1.8 * unit:.2f}" '
+        f'font-size="{3.6 * unit:.2f}" text-anchor="middle">{length:g} µm</text></g>'
+    )
+
+
+def outlines_layer(result: Result, rois: Sequence[int]) -> str:
+    """Draw the outlines of ROIs; each can be chosen.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found.
+    rois : sequence of int
+        Indices of the ROIs.
+
+    Returns
+    -------
+    str
+        SVG in frame pixels.
+    """
+    parts = []
+    for roi in rois:
+        kind = "yes" if result.rois.accepted[roi] else "no"
+        parts.append(
+            f'<path class="roi {kind}" data-roi="{roi}" d="{outline_path(result.rois, roi)}">'
+            f"<title>{html.escape(roi_name(result, roi))}</title></path>"
+        )
+    return f'<g class="rois">{"".join(parts)}</g>'
+
+
+def numbers_layer(result: Result, rois: Sequence[int]) -> str:
+    """Write the number of each accepted ROI at its centre.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found.
+    rois : sequence of int
+        Indices of the ROIs; rejected ones have no number.
+
+    Returns
+    -------
+    str
+        SVG in frame pixels.
+    """
+    # As high as half a soma, but never too small to read.
+    size = max(0.6 * result.diameter_px, max(result.rois.frame_shape) / 60)
+    size = min(size, max(result.rois.frame_shape) / 26)
+    parts = [
+        f'<text class="number" data-roi="{roi}" x="{result.rois.centroids[roi, 1] + 0.5:.1f}" '
+        f'y="{result.rois.centroids[roi, 0] + 0.5 + 0.36 * size:.1f}">'
+        f"{result.rois.labels[roi]}</text>"
+        for roi in rois
+        if result.rois.accepted[roi]
+    ]
+    return f'<g font-size="{size:.2f}" text-anchor="middle">{"".join(parts)}</g>'
+
+
+def roi_name(result: Result, roi: int) -> str:
+    """Name an ROI for people: its number and id.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found.
+    roi : int
+        Index of the ROI.
+
+    Returns
+    -------
+    str
+        Such as ``"7 · roi_0009"``.
+    """
+    label = int(result.rois.labels[roi])
+    return f"{label} · {result.rois.ids[roi]}" if label else f"rejected · {result.rois.ids[roi]}"
+
+
+def shift_figure(result: Result) -> str:
+    """Draw the shifts over time, with the flagged frames marked.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found.
+
+    Returns
+    -------
+    str
+        An ``svg`` element.
+    """
+    top, height = 12, 170
+    shifts = np.asarray(result.motion.shifts, np.float64)
+    finite = shifts[np.isfinite(shifts)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    middle, half = (low + high) / 2, max((high - low) / 2 * 1.08, 0.25)
+    low, high = middle - half, middle + half
+    axis = _TimeAxis(result)
+    parts = [axis.draw(top + height), axis.frame(top, height)]
+    for tick in nice_ticks(low, high, 5):
+        y = top + height * (high - tick) / (high - low)
+        parts.append(_left_tick(y, f"{tick:g}".replace("-", "−")))
+    parts.append(
+        f'<text class="label" transform="rotate(-90)" x="{-top - height / 2}" y="14" '
+        'text-anchor="middle">shift / px</text>'
+    )
+    flags = result.motion.flags
+    for bits, kind in ((FLAG_FLASH, "flash"), (FLAG_UNPLACED | FLAG_INVALID, "unplaced")):
+        for start, stop in active_runs((flags & bits) != 0)[:2000].tolist():
+            x0, x1 = axis.x(start), axis.x(stop)
+            parts.append(
+                f'<rect class="{kind}" x="{x0:.1f}" y="{top}" '
+                f'width="{max(x1 - x0, 1.5):.1f}" height="{height}"/>'
+            )
+    n_bins = min(result.n_frames, _WIDTH)
+    centres = [axis.x(float(frame)) for frame in bin_starts(result.n_frames, n_bins)]
+    for column, kind in ((0, "dy"), (1, "dx")):
+        pairs = extremes(shifts[:, column], n_bins)
+        levels = top + height * (high - pairs) / (high - low)
+        points = [
+            f"{x:.1f},{value:.1f}"
+            for x, value in zip(np.repeat(centres, 2).tolist(), levels.tolist(), strict=True)
+            if math.isfinite(value)
+        ]
+        parts.append(f'<polyline class="{kind}" points="{" ".join(points)}"/>')
+    return _svg(top + height + axis.depth, "Shifts over time", parts)
+
+
+def raster_figure(result: Result) -> str:
+    """Draw the raster of the accepted ROIs over seconds, with the events of each beside it.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found; the raster is read row by row.
+
+    Returns
+    -------
+    str
+        An ``svg`` element; a click on a row chooses its ROI.
+    """
+    accepted = np.flatnonzero(result.rois.accepted)
+    counts = result.events.count(len(result.rois))[accepted]
+    n = len(accepted)
+    row = min(14.0, max(760 / max(n, 1), 0.5))
+    top, height, side = 12, max(n * row, 30.0), 130
+    axis = _TimeAxis(result, right=side + 28)
+    parts = [axis.draw(top + height), axis.frame(top, height)]
+    rows = [active_runs(np.asarray(result.raster[int(roi)], np.bool_)) for roi in accepted]
+    bins = min(result.n_frames, 4 * _WIDTH)
+    while bins > 50:
+        columns = [_pool(runs, bins, result.n_frames) for runs in rows]
+        if sum(len(runs) for runs in columns) <= _MAX_RUNS:
+            break
+        bins //= 2
+    path = []
+    unit = axis.width / bins
+    for i, runs in enumerate(columns if n else []):
+        y = top + (i + 0.5) * row
+        for start, stop in runs.tolist():
+            # Never thinner than a pixel, so that a short event is seen.
+            x = axis.left + start * unit
+            path.append(f"M{x:.1f} {y:.1f}h{max((stop - start) * unit, 1.0):.1f}")
+    parts.append(
+        f'<path class="active" stroke-width="{max(0.8 * row, 0.5):.2f}" d="{"".join(path)}"/>'
+    )
+    every = max(1, math.ceil(9 / row))
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if s >= every)
+    for i in range(n):
+        label = i + 1
+        if label == 1 or label % step == 0:
+            parts.append(_left_tick(top + (i + 0.5) * row, str(label), mark=False))
+    parts.append(
+        f'<text class="label" transform="rotate(-90)" x="{-top - height / 2:.1f}" y="14" '
+        'text-anchor="middle">ROI number</text>'
+    )
+    x0 = axis.left + axis.width + 28
+    most = max(int(counts.max(initial=0)), 1)
+    for i, count in enumerate(counts.tolist()):
+        parts.append(
+            f'<rect class="count" x="{x0}" y="{top + (i + 0.1) * row:.1f}" '
+            f'width="{side * count / most:.1f}" height="{0.8 * row:.2f}"/>'
+        )
+    for tick in sorted({0, most // 2, most}):
+        x = x0 + side * tick / most
+        parts.append(
+            f'<text class="tick" x="{x:.1f}" y="{top + height + 18:.1f}" '
+            f'text-anchor="middle">{tick}</text>'
+        )
+    parts.append(
+        f'<text class="label" x="{x0 + side / 2}" y="{top + height + 38:.1f}" '
+        'text-anchor="middle">events</text>'
+    )
+    for i, roi in enumerate(accepted.tolist()):
+        parts.append(
+            f'<rect class="row" data-roi="{roi}" x="{axis.left}" y="{top + i * row:.1f}" '
+            f'width="{axis.width + 28 + side}" height="{row:.2f}">'
+            f"<title>{html.escape(roi_name(result, roi))}: {counts[i]} events</title></rect>"
+        )
+    return _svg(top + height + axis.depth, "Raster: activity of each ROI over time", parts)
+
+
+def _pool(runs: AnyArray, n_bins: int, n_frames: int) -> AnyArray:
+    """Express runs in bins: a bin with an active frame is active; touching runs join."""
+    if len(runs) == 0 or n_bins == n_frames:
+        return runs
+    start = runs[:, 0].astype(np.int64) * n_bins // n_frames
+    stop = (runs[:, 1].astype(np.int64) - 1) * n_bins // n_frames + 1
+    new = np.concatenate([[True], start[1:] > stop[:-1]])
+    last = np.concatenate([np.flatnonzero(new)[1:], [len(start)]]) - 1
+    return np.column_stack([start[new], stop[last]])
+
+
+class _TimeAxis:
+    """Where a frame lies in a figure, and the axis below it."""
+
+    def __init__(self, result: Result, *, right: int = 0) -> None:
+        self.left = _LEFT
+        self.width = _WIDTH - _LEFT - _RIGHT - right
+        self._n_frames = max(result.n_frames, 1)
+        times = np.asarray(result.times_s, np.float64)
+        self._times = times
+        step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / result.frame_rate_hz
+        self._end = float(times[-1]) + step if len(times) else 1.0
+        self._is_long = self._end > _LONG_S
+        self.depth = 66 if self._is_long else 44
+
+    def x(self, frame: float) -> float:
+        """Give the place of a frame's start; a figure over time is linear in frames."""
+        return self.left + self.width * frame / self._n_frames
+
+    def _place(self, time_s: float) -> float:
+        frames = np.arange(self._n_frames + 1, dtype=np.float64)
+        return self.x(float(np.interp(time_s, np.append(self._times, self._end), frames)))
+
+    def frame(self, top: float, height: float) -> str:
+        """Draw the box around the figure."""
+        return (
+            f'<rect class="box" x="{self.left}" y="{top}" width="{self.width}" '
+            f'height="{height:.1f}"/>'
+        )
+
+    def draw(self, y: float) -> str:
+        """Draw ticks in seconds, and in minutes below where the recording is long."""
+        parts = []
+        rows = [("time / s", 1.0, 0)] + ([("time / min", 60.0, 22)] if self._is_long else [])
+        for name, unit, lower in rows:
+            for tick in nice_ticks(0, self._end / unit, 10):
+                x = self._place(tick * unit)
+                if lower == 0:
+                    parts.append(f'<path class="mark" d="M{x:.1f} {y:.1f}v4"/>')
+                parts.append(
+                    f'<text class="tick" x="{x:.1f}" y="{y + 18 + lower:.1f}" '
+                    f'text-anchor="middle">{tick:g}</text>'
+                )
+            if not self._is_long:
+                parts.append(
+                    f'<text class="label" x="{self.left + self.width / 2}" y="{y + 38:.1f}" '
+                    f'text-anchor="middle">{name}</text>'
+                )
+            else:
+                parts.append(
+                    f'<text class="tick" x="{self.left - 10}" y="{y + 18 + lower:.1f}" '
+                    f'text-anchor="end">{name.removeprefix("time / ")}</text>'
+                )
+        if self._is_long:
+            parts.append(
+                f'<text class="label" x="{self.left + self.width / 2}" y="{y + 60:.1f}" '
+                'text-anchor="middle">time in s, below in min</text>'
+            )
+        return "".join(parts)
+
+
+def _left_tick(y: float, text: str, *, mark: bool = True) -> str:
+    line = f'<path class="mark" d="M{_LEFT} {y:.1f}h-4"/>' if mark else ""
+    return (
+        f'{line}<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+    )
+
+
+def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg class="plot" viewBox="0 0 {_WIDTH} {math.ceil(height)}" role="img" '
+        f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
+    )
