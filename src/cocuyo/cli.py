@@ -27,6 +27,7 @@ from cocuyo import __version__
 if TYPE_CHECKING:
     from cocuyo.core import AnyArray, Progress, Recording, Regions
     from cocuyo.io import RecordingFacts
+    from cocuyo.simulation import SimulationConfig, Split
 
 EXIT_FAILURE = 1
 EXIT_INTERRUPTED = 130
@@ -636,6 +637,158 @@ def _read_regions_to_compare(
         replace(predicted, frame_rate_hz=predicted.frame_rate_hz or rate_hz, name=prediction),
         replace(true, frame_rate_hz=true.frame_rate_hz or rate_hz, name=truth),
     )
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo simulate                                an ordinary slice, in the folder simulation
+  cocuyo simulate --preset crowded --seed 7 --out crowded7
+  cocuyo simulate --random test --seed 3 --out test3
+  cocuyo simulate --config mine.toml             lines such as: n_active = 12
+"""
+)
+@click.option(
+    "--out", default="simulation", show_default=True, metavar="DIR", help="Folder to write to."
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["demo", "slice", "sparse", "crowded", "silent", "dim"]),
+    help="Kind of recording; slice by default.",
+)
+@click.option(
+    "--random",
+    "split",
+    type=click.Choice(["training", "validation", "test"]),
+    help="Draw the settings by the seed in place of a preset, as for this part of training data.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all randomness."
+)
+@click.option("--n-frames", type=int, metavar="N", help="Length of the recording in frames.")
+@click.option(
+    "--size", "shape", nargs=2, type=int, metavar="ROWS COLUMNS", help="Size of a frame in pixels."
+)
+@click.option(
+    "--config", "config_file", metavar="FILE.toml", help="Settings that replace the preset's."
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier simulation.")
+def simulate(
+    *,
+    out: str,
+    preset: str | None,
+    split: "Split | None",
+    seed: int,
+    n_frames: int | None,
+    shape: tuple[int, int] | None,
+    config_file: str | None,
+    overwrite: bool,
+) -> None:
+    """Simulate a one-photon recording of a brain slice, with its exact truth.
+
+    Writes recording.tif, truth.npz (which `cocuyo evaluate --truth` reads) and simulation.json with
+    all settings.
+    """
+    from pathlib import Path
+
+    import numpy as np
+    import tifffile
+
+    from cocuyo.core import ResultError, SettingsError
+    from cocuyo.io.atomic import save_npz_atomic, write_atomically, write_json
+    from cocuyo.simulation import simulate as make
+
+    config = _simulation_settings(preset, split, seed, n_frames, shape, config_file)
+    n_bytes = config.n_frames * config.n_rows * config.n_columns * (1 + (config.bit_depth > 8))
+    if n_bytes > 4 * 10**9:
+        msg = (
+            f"The recording would have {n_bytes / 1e9:.1f} GB; a TIFF that ImageJ reads holds "
+            "4 GB. Ask for fewer or smaller frames (--n-frames, --size)."
+        )
+        raise SettingsError(msg)
+    folder = Path(out)
+    movie, truth, settings = (
+        folder / name for name in ("recording.tif", "truth.npz", "simulation.json")
+    )
+    present = [path.name for path in (movie, truth, settings) if path.exists()]
+    if present and not overwrite:
+        msg = (
+            f"{folder} already holds {', '.join(present)}. Give another folder with --out, "
+            "or --overwrite to replace them."
+        )
+        raise ResultError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProgressPrinter() as progress:
+        simulation = make(config, seed=seed, progress=progress)
+    save_npz_atomic(truth, simulation.truth.arrays())
+    write_json(
+        settings, {"cocuyo": __version__, "seed": seed, "settings": config.model_dump(mode="json")}
+    )
+    rate_hz, pixel_um = config.frame_rate_hz, config.pixel_size_um
+    with write_atomically(movie) as temporary:
+        tifffile.imwrite(
+            temporary,
+            simulation.frames,
+            imagej=True,
+            byteorder="<",
+            resolution=(1 / pixel_um, 1 / pixel_um),
+            metadata={"axes": "TYX", "finterval": 1 / rate_hz, "fps": rate_hz, "unit": "um"},
+        )
+    functional, silent, faint, defocused = np.bincount(simulation.truth.kinds, minlength=4)
+    click.echo(
+        f"{movie}: {config.n_frames} frames of {config.n_rows} x {config.n_columns}, "
+        f"{functional} functional, {silent} silent, {faint} faint and {defocused} defocused cells."
+    )
+
+
+def _simulation_settings(
+    preset: str | None,
+    split: "Split | None",
+    seed: int,
+    n_frames: int | None,
+    shape: tuple[int, int] | None,
+    config_file: str | None,
+) -> "SimulationConfig":
+    """Put the settings of a simulation together: preset or random ones, file, options."""
+    import tomllib
+    from pathlib import Path
+
+    from pydantic import ValidationError
+
+    from cocuyo.core import SettingsError
+    from cocuyo.simulation import PRESETS, SimulationConfig, random_config
+
+    if seed < 0:
+        msg = f"--seed is {seed}; it must be 0 or more."
+        raise SettingsError(msg)
+    if preset is not None and split is not None:
+        msg = "--preset and --random exclude each other; give one of them."
+        raise click.UsageError(msg)
+    if split is not None:
+        values = random_config(seed, split=split).model_dump()
+    else:
+        values = PRESETS[preset or "slice"].model_dump()
+    if config_file is not None:
+        try:
+            values |= tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            msg = f"{config_file} is not a TOML file: {error}."
+            raise SettingsError(msg) from None
+    if n_frames is not None:
+        values["n_frames"] = n_frames
+    if shape is not None:
+        values["n_rows"], values["n_columns"] = shape
+    try:
+        return SimulationConfig.model_validate(values)
+    except ValidationError as error:
+        problems = (
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})"
+            if item["loc"]
+            else item["msg"]
+            for item in error.errors()
+        )
+        msg = f"These settings cannot be simulated: {'; '.join(problems)}."
+        raise SettingsError(msg) from None
 
 
 if __name__ == "__main__":
