@@ -1,5 +1,6 @@
 """Opening recordings: any file, folder or list of parts becomes one `Recording`."""
 
+import codecs
 import hashlib
 import math
 from collections.abc import Sequence
@@ -90,12 +91,20 @@ def _refuse_kind(path: Path, head: bytes) -> str:
         what = "a ZIP archive (as .npz and .zip are); unpack it, or save the movie as .npy or TIFF"
     elif head[:4] in (b"GIF8", b"%PDF"):
         what = "a GIF or PDF file"
-    elif all(byte in b"\t\n\r" or byte >= 32 for byte in head):
+    elif _is_text(head):
         what = "a text file"
     else:
         what = "not a kind of file that cocuyo knows, or its beginning is damaged"
     msg = f"{path} is not a recording: it is {what}. cocuyo reads {_FORMATS_READ}."
     raise RecordingError(msg)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(letter.isprintable() or letter in "\t\n\r\ufeff" for letter in text)
 
 
 def _open_file(

@@ -118,6 +118,12 @@ GREY_NOTE = "The file is in colour; grey (luma) is taken from it."
 GREY_EQUAL_NOTE = "The file is in colour with three equal channels; one is taken as grey."
 
 
+GREY_NEARLY_EQUAL_NOTE = (
+    "The file is in colour with three channels that are equal but for the codec's rounding; "
+    "grey (luma) is taken from it."
+)
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which planes of a stack are the frames.

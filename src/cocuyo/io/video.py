@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import AnyArray, RecordingError
-from cocuyo.io.sources import GREY_EQUAL_NOTE, GREY_NOTE, Source, equal_channels, plausible_rate
+from cocuyo.io.sources import (
+    GREY_EQUAL_NOTE,
+    GREY_NEARLY_EQUAL_NOTE,
+    GREY_NOTE,
+    Source,
+    plausible_rate,
+)
 
 # Containers without an index only estimate their number of frames, from duration times rate.
 _ESTIMATE_TOLERANCE_FRAMES = 2
 _ESTIMATE_TOLERANCE_SHARE = 0.005
 
 
+# Grey through JPEG's luma and chroma comes back with channels up to 2 levels apart.
+_ROUNDING_LEVELS = 3
 _QUIET_FFMPEG = "-8"  # AV_LOG_QUIET
 
 
@@ -159,7 +167,7 @@ def open_video(path: Path) -> Source:
         codec = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
         count = 0
         frame_shape = (0, 0)
-        colour, equal = False, True
+        spread = -1  # largest difference between the channels; -1 without colour
         while capture.grab():
             if count < 3 or count & (count - 1) == 0:  # 0, 1, 2, 4, 8, ...
                 good, picture = capture.retrieve()
@@ -167,16 +175,17 @@ def open_video(path: Path) -> Source:
                     break
                 frame_shape = frame_shape if count else picture.shape[:2]
                 if picture.ndim == 3 and picture.shape[2] >= 3:
-                    colour = True
-                    equal = equal and equal_channels(picture)
+                    channels = picture[..., :3].astype(np.int16)
+                    spread = max(spread, int(np.max(np.ptp(channels, axis=2))))
             count += 1
         capture.release()
     if count == 0:
         msg = f"{path} is a video, but no frame of it can be decoded. It is damaged or empty."
         raise RecordingError(msg)
     notes = []
-    if colour:
-        notes.append(GREY_EQUAL_NOTE if equal else GREY_NOTE)
+    if spread >= 0:
+        nearly = GREY_EQUAL_NOTE if spread == 0 else GREY_NEARLY_EQUAL_NOTE
+        notes.append(nearly if spread <= _ROUNDING_LEVELS else GREY_NOTE)
     damage = ""
     allowed = max(_ESTIMATE_TOLERANCE_FRAMES, round(promised * _ESTIMATE_TOLERANCE_SHARE))
     missing = _missing_bytes(path)
