@@ -8,6 +8,7 @@ into one line on stderr and an exit status: 0 success, 1 unusable input or failu
 
 import functools
 import io
+import math
 import signal
 import sys
 import threading
@@ -25,8 +26,11 @@ import click
 from cocuyo import __version__
 
 if TYPE_CHECKING:
-    from cocuyo.core import AnyArray, Progress, Recording, Regions
+    from pathlib import Path
+
+    from cocuyo.core import AnyArray, Progress, Recording, Regions, Result
     from cocuyo.io import RecordingFacts
+    from cocuyo.pipeline import PipelineConfig, PresetName
     from cocuyo.simulation import SimulationConfig, Split
 
 EXIT_FAILURE = 1
@@ -200,11 +204,10 @@ class ProgressPrinter:
         if progress.stage != self._stage:
             self._end_line()
             self._stage = progress.stage
-            self._started_s = self._shown_s = now
+            self._started_s = now
+            self._shown_s = -math.inf if self._live else now
             self._start_done = progress.done
             self._finished = False
-            if self._live:
-                self._shown_s = now - self._interval_s
         if self._finished:
             return
         elapsed = now - self._started_s
@@ -789,6 +792,272 @@ def _simulation_settings(
         )
         msg = f"These settings cannot be simulated: {'; '.join(problems)}."
         raise SettingsError(msg) from None
+
+
+def _pipeline_settings(model: str | None, preset: str, config_file: str | None) -> "PipelineConfig":
+    """Settings of a model, with those of a TOML file laid over them."""
+    import tomllib
+    from pathlib import Path
+
+    from pydantic import ValidationError
+
+    from cocuyo.core import SettingsError
+    from cocuyo.pipeline import PipelineConfig, load_model
+
+    base = load_model(model or preset).settings.pipeline
+    if config_file is None:
+        return base
+    try:
+        given = tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{config_file} is not a TOML file: {error}."
+        raise SettingsError(msg) from None
+    try:
+        return PipelineConfig.model_validate(_overlay(base.model_dump(), given))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})"
+            for item in error.errors()
+        )
+        msg = f"{config_file} holds settings that cannot be used: {problems}."
+        raise SettingsError(msg) from None
+
+
+def _overlay(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Lay nested tables over others; what is not given stays."""
+    merged = dict(base)
+    for key, value in given.items():
+        below = base.get(key)
+        nested = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _overlay(below, value) if nested else value
+    return merged
+
+
+def _summary(result: "Result", folder: "Path") -> str:
+    """What a run found, in two lines, and where the report lies."""
+    accepted = int(result.rois.accepted.sum())
+    events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
+    lines = [
+        f"{accepted} functional neurons with {events} events in {_duration(result.times_s[-1])} "
+        f"(min:s); {len(result.rois) - accepted} candidates rejected."
+    ]
+    lines += [f"Warning: {text}" for text in result.info.warnings]
+    lines.append(f"Report: {folder / 'report.html'}")
+    return "\n".join(lines)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo run slice.tif
+  cocuyo run slice.tif --frame-rate 6.67 --pixel-size 1.46 --out results/slice
+  cocuyo run msCam1.avi msCam2.avi --join --frame-rate 20
+  cocuyo run session.h5 --dataset images --frames 0:3000 --preset paper
+""",
+)
+@click.argument("recordings", nargs=-1, required=True, metavar="REC...")
+@recording_options
+@click.option("--out", metavar="DIR", help="Result folder; <stem>.cocuyo beside REC by default.")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper", "srname"]),
+    default="default",
+    show_default=True,
+    help="default: ours; paper: the published method; srname: without networks.",
+)
+@click.option("--model", metavar="NAME|DIR", help="Another trained model, with its settings.")
+@click.option("--config", "config_file", metavar="FILE", help="TOML file with settings to change.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in run.json.")
+@click.option("--overwrite", is_flag=True, help="Replace a result of cocuyo that is in the way.")
+def run(
+    recordings: tuple[str, ...],
+    *,
+    reading: ReadingOptions,
+    out: str | None,
+    preset: "PresetName",
+    model: str | None,
+    config_file: str | None,
+    seed: int,
+    overwrite: bool,
+) -> None:
+    """Find the functional neurons of a recording: mask, ROIs, traces, raster, report."""
+    from pathlib import Path
+
+    from cocuyo.io import check_destination, file_identity
+    from cocuyo.pipeline import segment, with_inputs
+
+    if len(recordings) > 1 and not reading.join:
+        msg = (
+            f"{len(recordings)} recordings were given. If they are parts of one recording, add "
+            "--join; otherwise run them one by one."
+        )
+        raise click.UsageError(msg)
+    first = Path(recordings[0])
+    folder = check_destination(
+        Path(out) if out is not None else first.with_name(f"{first.stem}.cocuyo"), overwrite
+    )
+    settings = _pipeline_settings(model, preset, config_file)
+    recording = open_from_options(recordings, reading)
+    exclude = excluded_from_options(reading, recording.frame_shape)
+    with ProgressPrinter() as progress:
+        result = segment(
+            recording,
+            preset=preset,
+            model=model,
+            config=settings,
+            exclude=exclude,
+            seed=seed,
+            progress=progress,
+        )
+    result = with_inputs(result, file_identity(recording.paths))
+    click.echo(_summary(result, result.save(folder, overwrite=overwrite)))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo demo
+  cocuyo demo --out tour --preset paper
+""",
+)
+@click.option("--out", default="cocuyo-demo", show_default=True, metavar="DIR", help="Folder.")
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "paper", "srname"]),
+    default="default",
+    show_default=True,
+    help="Which method to show.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier demo.")
+@click.pass_context
+def demo(context: click.Context, *, out: str, preset: "PresetName", overwrite: bool) -> None:
+    """Simulate a recording, find its neurons, and compare them with the truth."""
+    from pathlib import Path
+
+    from cocuyo.io import check_destination
+
+    folder = Path(out)
+    check_destination(folder / "result", overwrite)
+    movie = folder / "recording.tif"
+    context.invoke(
+        simulate,
+        out=out,
+        preset="demo",
+        split=None,
+        seed=1,
+        n_frames=None,
+        shape=None,
+        config_file=None,
+        overwrite=overwrite,
+    )
+    context.invoke(
+        run,
+        recordings=(str(movie),),
+        out=str(folder / "result"),
+        preset=preset,
+        model=None,
+        config_file=None,
+        seed=0,
+        overwrite=overwrite,
+    )
+    click.echo("\nCompared with the truth of the simulation:")
+    context.invoke(
+        evaluate,
+        prediction=str(folder / "result"),
+        truth=str(folder / "truth.npz"),
+    )
+    click.echo(f"\nOpen {folder / 'result' / 'report.html'} in a browser.")
+
+
+@cli.group()
+def train() -> None:
+    """Train the networks and the verifier on simulated recordings (needs the extra `train`)."""
+
+
+def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that the three training commands share."""
+    options = (
+        click.option(
+            "--preset",
+            type=click.Choice(["default", "paper"]),
+            default="default",
+            show_default=True,
+            help="What to train.",
+        ),
+        click.option(
+            "--work",
+            required=True,
+            metavar="DIR",
+            help="Folder for data, checkpoints and the model; a stopped training goes on there.",
+        ),
+        click.option("--seed", type=int, default=1, show_default=True, help="Seed of everything."),
+        click.option(
+            "--workers", type=int, default=2, show_default=True, help="Processes for simulation."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    from cocuyo.core import MissingExtraError
+
+    try:
+        from cocuyo import training
+    except ImportError as error:
+        msg = f'Training needs the extra "train": pip install "cocuyo[train]" ({error}).'
+        raise MissingExtraError(msg) from error
+    shop = training.open_workshop(work, preset=preset, seed=seed, n_workers=workers)
+    with ProgressPrinter() as progress:
+        if what == "unet":
+            training.train_unet(shop, progress=progress)
+        elif what == "temporal":
+            training.train_temporal(shop, progress=progress)
+        else:
+            training.train_verifier(shop, progress=progress)
+    click.echo(f"{what} of preset {preset} is trained; everything lies in {shop.folder}.")
+
+
+@train.command(
+    name="unet",
+    epilog="""\b
+Examples:
+  cocuyo train unet --work training/default
+  cocuyo train unet --preset paper --work training/paper
+""",
+)
+@_training_options
+def train_unet(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    """First: fit the spatial network (simulates the recordings where they are absent)."""
+    _train("unet", preset, work, seed, workers)
+
+
+@train.command(
+    name="temporal",
+    epilog="""\b
+Examples:
+  cocuyo train temporal --work training/default
+""",
+)
+@_training_options
+def train_temporal(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    """Second: fit the temporal network on the spatial one; writes the folder DIR/model."""
+    _train("temporal", preset, work, seed, workers)
+
+
+@train.command(
+    name="verifier",
+    epilog="""\b
+Examples:
+  cocuyo train verifier --work training/default
+  cocuyo run slice.tif --model training/default/model
+""",
+)
+@_training_options
+def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    """Third: fit the verifier of candidates; completes the folder DIR/model."""
+    _train("verifier", preset, work, seed, workers)
 
 
 if __name__ == "__main__":

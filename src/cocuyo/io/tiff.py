@@ -282,7 +282,7 @@ def _decode(page: Any, path: Path) -> AnyArray:
     try:
         picture = np.asarray(page.asarray())
     except Exception as error:
-        if "imagecodecs" in str(error):
+        if isinstance(error, ImportError) or "imagecodecs" in str(error):
             msg = (
                 f"{path} is compressed ({page.compression.name}), which needs an extra package: "
                 'pip install "cocuyo[formats]".'

@@ -300,13 +300,19 @@ def test_three_equal_channels_are_kept_exactly(tmp_path):
     assert any("three equal channels" in note for note in recording.notes)
 
 
-def test_a_compression_without_its_decoder_names_the_extra(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package"),
+        ModuleNotFoundError("No module named 'compression'"),
+    ],
+)
+def test_a_compression_without_its_decoder_names_the_extra(error, tmp_path, monkeypatch):
     path = tmp_path / "m.tif"
     whole(path, movie(), compression="zlib")
 
     def without_imagecodecs(self, *args, **kwargs):
-        msg = "<COMPRESSION.LZW: 5> requires the 'imagecodecs' package"
-        raise ValueError(msg)
+        raise error
 
     monkeypatch.setattr(tifffile.TiffPage, "asarray", without_imagecodecs)
     with pytest.raises(MissingExtraError, match=r'pip install "cocuyo\[formats\]"'):
