@@ -100,13 +100,22 @@ def test_the_version_is_said(capsys):
     assert capsys.readouterr().out == f"cocuyo {__version__}\n"
 
 
+def leaves(group, words=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from leaves(command, (*words, name))
+        else:
+            yield (*words, name)
+
+
 def test_every_command_has_help_with_examples(capsys):
-    assert cli.commands
-    for name in cli.commands:
-        assert run_command_line([name, "--help"]) == 0
+    commands = list(leaves(cli))
+    assert commands
+    for words in commands:
+        assert run_command_line([*words, "--help"]) == 0
         text = capsys.readouterr().out
-        assert "Examples:" in text, name
-        assert f"cocuyo {name}" in text.partition("Examples:")[2], name
+        assert "Examples:" in text, words
+        assert f"cocuyo {' '.join(words)}" in text.partition("Examples:")[2], words
 
 
 def test_the_module_runs_as_a_program_and_help_loads_nothing_heavy():
