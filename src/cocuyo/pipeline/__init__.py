@@ -1,1 +1,38 @@
-"""The three stages composed."""
+"""The three stages composed: recordings in, results out; models saved and loaded."""
+
+from cocuyo.pipeline.analysis import Analysis, analyse, final_mask
+from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
+from cocuyo.pipeline.model import (
+    FORMAT_VERSION,
+    Model,
+    ModelSettings,
+    load_model,
+    write_settings,
+    write_verifier,
+)
+from cocuyo.pipeline.run import segment, with_inputs
+from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
+from cocuyo.pipeline.srname import blob_labels
+
+__all__ = [
+    "FORMAT_VERSION",
+    "PRESETS",
+    "Analysis",
+    "Finished",
+    "Maps",
+    "Model",
+    "ModelSettings",
+    "PipelineConfig",
+    "PresetName",
+    "ScaleConfig",
+    "analyse",
+    "blob_labels",
+    "final_mask",
+    "finish_candidates",
+    "finish_mask",
+    "load_model",
+    "segment",
+    "with_inputs",
+    "write_settings",
+    "write_verifier",
+]

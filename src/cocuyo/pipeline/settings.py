@@ -13,7 +13,7 @@ from cocuyo.postprocessing import (
     VerificationConfig,
 )
 from cocuyo.preprocessing import ContrastConfig, EqualisationConfig, MotionConfig
-from cocuyo.segmentation import BlobConfig, NetworkConfig
+from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
 
 PresetName = Literal["default", "paper", "srname"]
 
@@ -91,3 +91,25 @@ class PipelineConfig(FrozenConfig):
     traces: TraceConfig = TraceConfig()
     validation: ValidationConfig = ValidationConfig()
     verification: VerificationConfig = VerificationConfig()
+
+
+PRESETS: dict[PresetName, PipelineConfig] = {
+    "default": PipelineConfig(),
+    "paper": PipelineConfig(
+        finish="morphology",
+        motion=MotionConfig(method="lucas_kanade"),
+        networks=NetworkConfig(
+            # Width 8 instead of the usual 64: what a processor can train; see the model's card.
+            unet=UNetConfig(
+                base_width=8, n_levels=4, stem_stride=1, aspp_rates=(3, 6, 9), input_frames="frame"
+            ),
+            temporal=TemporalConfig(
+                contrast_input=False, resolution="full", readout="final", step_s=None
+            ),
+        ),
+    ),
+    "srname": PipelineConfig(
+        method="blobs", finish="morphology", motion=MotionConfig(method="lucas_kanade")
+    ),
+}
+"""Settings of each preset before training; a model folder holds its own copy."""

@@ -8,6 +8,7 @@ sections 4 and 5). The original was never published; its settings are ours.
 import numpy as np
 
 from cocuyo.core import (
+    BoolArray,
     FloatArray,
     LabelArray,
     Motion,
@@ -80,7 +81,7 @@ def blob_labels(recording: Recording, *, config: PipelineConfig, diameter_px: fl
     motion = join_motion(motions)
     if share is None:
         return np.zeros(recording.frame_shape, np.int32)
-    share = resize_to(share / max(1, n_frames), recording.frame_shape)
+    share = resize_to(share / np.float32(max(1, n_frames)), recording.frame_shape)
     found = finish_mask(
         recording,
         motion,
@@ -92,7 +93,7 @@ def blob_labels(recording: Recording, *, config: PipelineConfig, diameter_px: fl
     return found.rois.label_image()
 
 
-def blob_mask(share: FloatArray, config: PipelineConfig) -> np.ndarray:  # type: ignore[type-arg]
+def blob_mask(share: FloatArray, config: PipelineConfig) -> BoolArray:
     """Threshold the accumulated detections.
 
     Parameters
@@ -107,7 +108,9 @@ def blob_mask(share: FloatArray, config: PipelineConfig) -> np.ndarray:  # type:
     ndarray of bool, shape (n_rows, n_columns)
         The mask before refinement.
     """
-    return (share >= config.blobs.min_share) & (share <= config.blobs.max_share)
+    return np.asarray(
+        (share >= config.blobs.min_share) & (share <= config.blobs.max_share), np.bool_
+    )
 
 
 def join_motion(parts: list[Motion]) -> Motion:

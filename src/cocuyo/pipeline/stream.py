@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from cocuyo.core import (
+    AnyArray,
     BoolArray,
     FloatArray,
     Motion,
@@ -84,10 +85,12 @@ class Step:
     ----------
     start, stop : int
         Frames of the step, `stop` excluded.
+    raw : ndarray, shape (stop - start, n_rows, n_columns)
+        All its frames as acquired.
     frames : ndarray of float32, shape (n, n_rows, n_columns)
         Its motion-corrected usable frames, in camera counts.
     mean : ndarray of float32, shape (rows, columns)
-        Their mean at the networks' magnification; None-like steps are not yielded.
+        Their mean at the networks' magnification.
     contrast : ndarray of float32, shape (rows, columns)
         Temporal contrast at the networks' magnification, in units of its noise.
     inside : ndarray of bool, shape (rows, columns)
@@ -95,12 +98,12 @@ class Step:
     motion : Motion
         Shifts, confidence and flags of all its frames.
     usable : bool
-        Whether any of its frames can be used; if not, `frames` is empty and `mean` and
-        `contrast` are zeros.
+        Whether the networks may see it; if not, `mean` and `contrast` are zeros.
     """
 
     start: int
     stop: int
+    raw: AnyArray
     frames: FloatArray
     mean: FloatArray
     contrast: FloatArray
@@ -231,9 +234,16 @@ def stream_steps(
             where = _resize_mask(inside, setup.factor)
             if len(frames) == 0 or not whole:
                 yield Step(
-                    start + first, start + span.stop, frames[:0] if not whole else frames,
-                    zeros, zeros, where, part, False,
-                )  # fmt: skip
+                    start + first,
+                    start + span.stop,
+                    block[span],
+                    frames,
+                    zeros,
+                    zeros,
+                    where,
+                    part,
+                    usable=False,
+                )
                 continue
             mean = resize(frames.mean(axis=0), setup.factor)
             seen, contrast = contrast_step(
@@ -244,7 +254,17 @@ def stream_steps(
                 inside=where,
                 config=setup.config.contrast,
             )
-            yield Step(start + first, start + span.stop, frames, mean, seen, where, part, True)
+            yield Step(
+                start + first,
+                start + span.stop,
+                block[span],
+                frames,
+                mean,
+                seen,
+                where,
+                part,
+                usable=True,
+            )
         progress(Progress(stage, start + len(block), recording.n_frames))
 
 

@@ -249,7 +249,7 @@ def outline(
     )
     smooth = cv2.GaussianBlur(image - background, (0, 0), sigma)
     at = np.argmax(np.where(near, smooth, -np.inf))
-    top = np.unravel_index(at, smooth.shape)
+    top = (int(at) // side, int(at) % side)
     # The maximum of a noisy plateau is too high: take the mean of the best pixels around it.
     centre = inside & (np.hypot(y - y[top], x - x[top]) <= max(0.22 * diameter_px, 1.0))
     best = np.sort(smooth[centre])[::-1]
@@ -286,7 +286,7 @@ def _plane(image: FloatArray, where: BoolArray, y: AnyArray, x: AnyArray) -> Flo
     return np.asarray(fit[0] + fit[1] * y + fit[2] * x, np.float32)
 
 
-def _without_necks(mask: BoolArray, top: tuple[AnyArray, ...], diameter_px: float) -> BoolArray:
+def _without_necks(mask: BoolArray, top: tuple[int, int], diameter_px: float) -> BoolArray:
     """Cut off what hangs on the blob by a thin bridge (a neighbour, a dendrite)."""
     radius = max(1, round(0.12 * diameter_px))
     if mask.sum() < 4 * np.pi * radius**2:

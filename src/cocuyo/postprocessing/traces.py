@@ -134,7 +134,9 @@ def averaging_weights(pixels: list[AnyArray], *, size: int) -> sparse.csr_array:
         return sparse.csr_array((0, size), dtype=np.float32)
     data = np.repeat(1.0 / lengths, lengths).astype(np.float32)
     starts = np.concatenate([[0], np.cumsum(lengths)])
-    return sparse.csr_array((data, np.concatenate(pixels), starts), shape=(len(pixels), size))
+    return sparse.csr_array(
+        (data, np.concatenate(pixels), starts), shape=(len(pixels), size), dtype=np.float32
+    )
 
 
 def project(weights: sparse.csr_array, frames: FloatArray) -> FloatArray:

@@ -164,7 +164,7 @@ def find_events(
     dog = difference_of_gaussians(traces, frame_rate_hz=frame_rate_hz, config=config)
     noise = noise_of(dog) if n_rois else np.zeros(0, np.float32)
     # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
-    dog = dog / np.where(noise > 0, noise, 1.0)[:, None]
+    dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
     raster = np.zeros((n_rois, n_frames), np.bool_)
     low = min(config.active_sd, config.threshold_sd)
     shortest = max(1, round(config.min_duration_s * frame_rate_hz))
@@ -185,11 +185,16 @@ def find_events(
     if not found:
         events = Events.empty()
     else:
-        columns = list(zip(*found, strict=True))
-        whole = [np.asarray(column, np.int32) for column in columns[:4]]
-        events = Events(*whole, np.asarray(columns[4], np.float32))
+        rois, onsets, peaks, offsets, heights = zip(*found, strict=True)
+        events = Events(
+            np.asarray(rois, np.int32),
+            np.asarray(onsets, np.int32),
+            np.asarray(peaks, np.int32),
+            np.asarray(offsets, np.int32),
+            np.asarray(heights, np.float32),
+        )
     threshold = np.full(n_rois, config.threshold_sd, np.float32)
-    return Activity(dog.astype(np.float32), threshold, raster, events)
+    return Activity(dog, threshold, raster, events)
 
 
 def _stretches(active: BoolArray) -> list[tuple[int, int]]:

@@ -79,7 +79,7 @@ def unet_multiple(config: UNetConfig) -> int:
     int
         Product of all strides.
     """
-    return config.stem_stride * 2**config.n_levels
+    return int(config.stem_stride * 2**config.n_levels)
 
 
 def pad_to_multiple(image: FloatArray, multiple: int) -> FloatArray:

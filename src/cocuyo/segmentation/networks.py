@@ -141,7 +141,7 @@ class ConvGRUCell(nn.Module):
     def forward(self, inputs: Maps, state: Maps) -> Maps:
         """Return the next hidden state."""
         gates = torch.sigmoid(self.gates(torch.cat([inputs, state], dim=1)))
-        update, reset = gates.split(self.hidden, dim=1)
+        update, reset = torch.split(gates, self.hidden, dim=1)
         candidate = torch.tanh(self.candidate(torch.cat([inputs, reset * state], dim=1)))
         return (1 - update) * state + update * candidate
 

@@ -1,0 +1,256 @@
+"""The first pass: motion, both networks and the maps of the whole recording."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cocuyo.core import (
+    BoolArray,
+    FloatArray,
+    Motion,
+    ProgressCallback,
+    Recording,
+    ignore_progress,
+)
+from cocuyo.pipeline.finish import Maps
+from cocuyo.pipeline.settings import PipelineConfig
+from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
+from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
+from cocuyo.preprocessing import equalise, valid_pixels
+from cocuyo.segmentation import Engine, TemporalState
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What the first pass over a recording found.
+
+    Attributes
+    ----------
+    maps : Maps
+        Probability, contrast, mean, noise, valid pixels.
+    motion : Motion
+        Shift, confidence and flags of each frame.
+    mean_raw, max_raw, max : ndarray of float32, shape (n_rows, n_columns)
+        Mean and maximum of the frames as acquired, and maximum after motion correction, in
+        camera counts.
+    probability_max, probability_mean : ndarray of float32, shape (n_rows, n_columns)
+        Largest and mean probability of "cell" over time: the projections that the paper
+        compares itself with.
+    n_steps : int
+        Steps that the temporal network saw.
+    """
+
+    maps: Maps
+    motion: Motion
+    mean_raw: FloatArray
+    max_raw: FloatArray
+    max: FloatArray
+    probability_max: FloatArray
+    probability_mean: FloatArray
+    n_steps: int
+
+
+def analyse(
+    recording: Recording,
+    *,
+    config: PipelineConfig,
+    diameter_px: float,
+    engine: Engine | None,
+    exclude: BoolArray | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Analysis:
+    """Read a recording once and follow it with both networks.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording; it needs a frame rate.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    engine : Engine or None
+        The networks, made for frames of `network_shape`; None with `config.method` "blobs",
+        where the share of frames in which a pixel is a blob takes the probability's place.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to leave out.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Analysis
+        Maps and motion.
+
+    Raises
+    ------
+    RecordingError
+        If there are fewer than two frames, or the mask has another shape.
+    MissingFrameRateError
+        If the frame rate is not known.
+    """
+    setup = set_up(recording, config=config, diameter_px=diameter_px, exclude=exclude)
+    shape = recording.frame_shape
+    sums = _Sums(shape, network_shape(shape, setup.factor))
+    state = engine.start() if engine is not None else None
+    for step in stream_steps(recording, setup, progress=progress):
+        sums.add(step)
+        if not step.usable:
+            continue
+        if engine is None or state is None:
+            sums.add_probability(count_blobs(step, setup), len(step.frames))
+        else:
+            probability, state = _advance(engine, state, step, setup)
+            sums.add_probability(probability, 1)
+    motion = join_motion(sums.motions)
+    valid = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=exclude)
+    share = resize_to(sums.probability_sum / max(1.0, sums.weight), shape)
+    if engine is None or state is None:
+        probability = share
+    elif sums.n_steps == 0:
+        probability = np.zeros(shape, np.float32)
+    else:
+        probability = np.clip(resize_to(engine.classify(state), shape), 0, 1)
+    maps = Maps(
+        np.where(valid, probability, 0).astype(np.float32),
+        np.where(valid, resize_to(sums.contrast, shape), 0).astype(np.float32),
+        sums.mean,
+        sums.noise,
+        valid,
+    )
+    return Analysis(
+        maps,
+        motion,
+        sums.mean_raw,
+        sums.max_raw,
+        sums.max,
+        resize_to(sums.probability_max, shape),
+        share,
+        sums.n_steps,
+    )
+
+
+def final_mask(analysis: Analysis, config: PipelineConfig) -> BoolArray:
+    """Threshold the map of a recording, before refinement.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `analyse`.
+    config : PipelineConfig
+        Thresholds.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns)
+        The mask.
+    """
+    if config.method == "blobs":
+        return np.asarray(blob_mask(analysis.maps.probability, config) & analysis.maps.valid)
+    return np.asarray(analysis.maps.probability >= config.mask_threshold)
+
+
+def network_shape(frame_shape: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Size of the frames that the networks see.
+
+    Parameters
+    ----------
+    frame_shape : tuple of int
+        Rows and columns of the recording.
+    factor : float
+        Magnification.
+
+    Returns
+    -------
+    tuple of int
+        Rows and columns.
+    """
+    rows, columns = resize(np.zeros(frame_shape, np.float32), factor).shape
+    return rows, columns
+
+
+def _advance(
+    engine: Engine, state: TemporalState, step: Step, setup: Setup
+) -> tuple[FloatArray, TemporalState]:
+    """Segment one step and take it into the memory."""
+
+    def segment(frame: FloatArray) -> FloatArray:
+        return engine.segment(
+            equalise(
+                frame,
+                setup.grey_range,
+                diameter_px=setup.network_diameter_px,
+                config=setup.config.equalisation,
+            )
+        )
+
+    if setup.config.networks.unet.input_frames == "step mean" or len(step.frames) == 1:
+        probability = segment(step.mean)
+    else:
+        each = [segment(resize(frame, setup.factor)) for frame in step.frames]
+        probability = np.mean(each, axis=0, dtype=np.float32)
+    probability = np.where(step.inside, probability, np.float32(0.0))
+    return probability, engine.step(probability, step.contrast, state)
+
+
+class _Sums:
+    """Running sums of the first pass, in float64 where many frames are added."""
+
+    def __init__(self, shape: tuple[int, int], small: tuple[int, int]) -> None:
+        self.motions: list[Motion] = []
+        self.n_raw = self.n_frames = self.n_pairs = self.n_steps = 0
+        self.weight = 0.0
+        self._raw = np.zeros(shape)
+        self._sum = np.zeros(shape)
+        self._squares = np.zeros(shape)
+        self._last: FloatArray | None = None
+        self.max_raw = np.zeros(shape, np.float32)
+        self.max = np.zeros(shape, np.float32)
+        self.contrast = np.zeros(small, np.float32)
+        self.probability_sum = np.zeros(small, np.float32)
+        self.probability_max = np.zeros(small, np.float32)
+
+    def add(self, step: Step) -> None:
+        self.motions.append(step.motion)
+        raw = np.asarray(step.raw, np.float32)
+        if np.issubdtype(step.raw.dtype, np.floating):
+            raw = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
+        highest = raw.max(axis=0)
+        self.max_raw = highest if self.n_raw == 0 else np.maximum(self.max_raw, highest)
+        self._raw += raw.sum(axis=0, dtype=np.float64)
+        self.n_raw += len(raw)
+        frames = step.frames
+        if len(frames) == 0:
+            return
+        highest = frames.max(axis=0)
+        self.max = highest if self.n_frames == 0 else np.maximum(self.max, highest)
+        self._sum += frames.sum(axis=0, dtype=np.float64)
+        self.n_frames += len(frames)
+        chain = frames if self._last is None else np.concatenate([self._last[None], frames])
+        if len(chain) > 1:
+            steps = np.diff(chain, axis=0)
+            # Without the frames' common rise and fall (flicker), which is no pixel's noise.
+            steps -= np.median(steps[:, ::4, ::4], axis=(1, 2))[:, None, None]
+            self._squares += (steps**2).sum(axis=0, dtype=np.float64)
+            self.n_pairs += len(steps)
+        self._last = frames[-1]
+        if step.usable:
+            self.contrast = np.maximum(self.contrast, step.contrast)
+
+    def add_probability(self, probability: FloatArray, weight: int) -> None:
+        self.n_steps += 1
+        self.weight += weight
+        self.probability_sum += probability
+        self.probability_max = np.maximum(self.probability_max, probability / weight)
+
+    @property
+    def mean_raw(self) -> FloatArray:
+        return (self._raw / max(1, self.n_raw)).astype(np.float32)
+
+    @property
+    def mean(self) -> FloatArray:
+        return (self._sum / max(1, self.n_frames)).astype(np.float32)
+
+    @property
+    def noise(self) -> FloatArray:
+        return np.sqrt(self._squares / (2 * max(1, self.n_pairs))).astype(np.float32)

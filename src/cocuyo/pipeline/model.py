@@ -1,0 +1,129 @@
+"""Trained models: folders with settings, weights, graphs and a card."""
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from cocuyo.core import FrozenConfig, ModelError
+from cocuyo.pipeline.settings import PipelineConfig, PresetName
+from cocuyo.postprocessing import Verifier
+
+FORMAT_VERSION = 1
+VERIFIER = "verifier.safetensors"
+
+
+class ModelSettings(FrozenConfig):
+    """What ``model.json`` holds."""
+
+    format_version: int = Field(description="Version of the folder's layout.")
+    name: str = Field(description="Name of the model.")
+    preset: PresetName = Field(description="Preset that it implements.")
+    pipeline: PipelineConfig = Field(description="Complete settings of a run with this model.")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model folder, read.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it lies.
+    settings : ModelSettings
+        Settings of a run.
+    verifier : Verifier or None
+        The verifier of candidates, where the model has one.
+    """
+
+    folder: Path
+    settings: ModelSettings
+    verifier: Verifier | None
+
+
+def load_model(name: str | Path = "default") -> Model:
+    """Read a shipped model by name, or a model folder.
+
+    Parameters
+    ----------
+    name : str or Path, default: "default"
+        ``default``, ``paper``, ``srname``, or the path of a model folder.
+
+    Returns
+    -------
+    Model
+        Settings and verifier; the networks are loaded by the engine.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its ``model.json`` cannot be used.
+    """
+    shipped = Path(str(resources.files("cocuyo") / "models"))
+    folder = shipped / str(name)
+    if not (isinstance(name, str) and (folder / "model.json").is_file()):
+        folder = Path(name)
+    path = folder / "model.json"
+    if not path.is_file():
+        known = sorted(p.parent.name for p in shipped.glob("*/model.json"))
+        msg = (
+            f"There is no model {str(name)!r}: it is neither shipped ({', '.join(known)}) "
+            "nor a folder with a model.json."
+        )
+        raise ModelError(msg)
+    try:
+        text: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = text.get("format_version")
+        if version != FORMAT_VERSION:
+            msg = (
+                f"{path} has format version {version}; this cocuyo reads {FORMAT_VERSION}. "
+                "Train the model again, or use the version of cocuyo that made it."
+            )
+            raise ModelError(msg)
+        settings = ModelSettings.model_validate(text)
+    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
+        first = str(error).splitlines()[0]
+        msg = f"{path} is not a model of cocuyo: {first}"
+        raise ModelError(msg) from error
+    return Model(folder, settings, _load_verifier(folder))
+
+
+def write_settings(folder: Path, settings: ModelSettings) -> None:
+    """Write ``model.json``.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+    settings : ModelSettings
+        The settings.
+    """
+    text = json.dumps(settings.model_dump(mode="json"), indent=2)
+    (folder / "model.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_verifier(folder: Path, verifier: Verifier) -> None:
+    """Write the verifier's weights.
+
+    Parameters
+    ----------
+    folder : Path
+        An existing folder.
+    verifier : Verifier
+        The verifier.
+    """
+    from safetensors.numpy import save_file
+
+    save_file(verifier.tensors(), folder / VERIFIER)
+
+
+def _load_verifier(folder: Path) -> Verifier | None:
+    path = folder / VERIFIER
+    if not path.is_file():
+        return None
+    from safetensors.numpy import load_file
+
+    return Verifier.from_tensors(load_file(path))

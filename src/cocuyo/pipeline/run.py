@@ -1,0 +1,355 @@
+"""The whole job: a recording in, a result out."""
+
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from cocuyo.core import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    BoolArray,
+    ProgressCallback,
+    Recording,
+    Result,
+    RunInfo,
+    SettingsError,
+    ignore_progress,
+)
+from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, network_shape
+from cocuyo.pipeline.finish import finish_candidates, finish_mask
+from cocuyo.pipeline.model import Model, load_model
+from cocuyo.pipeline.settings import PipelineConfig, PresetName
+from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
+from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
+
+LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
+
+
+def segment(
+    recording: Recording,
+    *,
+    preset: PresetName = "default",
+    model: str | Path | None = None,
+    config: PipelineConfig | None = None,
+    exclude: BoolArray | None = None,
+    engine: EngineName = "auto",
+    precision: Precision = "auto",
+    seed: int = 0,
+    progress: ProgressCallback = ignore_progress,
+) -> Result:
+    """Find the functional neurons of a recording, their traces and their activity.
+
+    The method of González-Colín et al. ("Neuron segmentation in epifluorescence microscopy
+    imaging with deep learning"): preprocessing with motion compensation, a U-Net on the
+    frames, a convolutional GRU over time, refinement, validation of each trace. The preset
+    ``default`` departs from it where ``docs/explanation/paper.md`` says so.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording; it needs a frame rate. Without pixel size and diameter the soma
+        diameter is measured from it.
+    preset : {"default", "paper", "srname"}
+        Which shipped model to use.
+    model : str or Path, optional
+        Another model, by name or folder; it comes with its own settings.
+    config : PipelineConfig, optional
+        Settings in place of the model's.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to leave out (a pipette, the slice's edge), in coordinates of frame 0.
+    engine : {"auto", "openvino", "torch"}
+        What runs the networks.
+    precision : {"auto", "f32", "bf16"}
+        Number format of the networks.
+    seed : int, default: 0
+        Recorded in the result; no step of this version is random.
+    progress : callable, optional
+        Called with a `Progress` as the work goes on; may raise `Cancelled`.
+
+    Returns
+    -------
+    Result
+        ROIs, traces in camera counts and ΔF/F₀, events, raster, maps.
+
+    Raises
+    ------
+    RecordingError
+        If the recording has fewer than two frames, or the mask another shape.
+    MissingFrameRateError
+        If the frame rate is not known.
+    ModelError
+        If the model cannot be used.
+
+    Examples
+    --------
+    >>> from cocuyo.simulation import PRESETS, simulate
+    >>> small = PRESETS["demo"].model_copy(update={"n_frames": 60, "n_rows": 64, "n_columns": 64})
+    >>> result = segment(simulate(small, seed=1).recording(), preset="srname")
+    >>> result.raster.shape[1]
+    60
+    """
+    clock = _Clock()
+    loaded = load_model(model if model is not None else preset)
+    settings = config if config is not None else loaded.settings.pipeline
+    recording.rate_hz  # noqa: B018 - raises before any work where no rate is known
+    notes, warnings = list(recording.notes), list[str]()
+    with clock.measure("setting up"):
+        diameter_px = choose_diameter(recording, settings, notes, warnings)
+        networks = _load_networks(
+            loaded, settings, recording, diameter_px, engine=engine, precision=precision
+        )
+    with clock.measure("segmenting"):
+        analysis = analyse(
+            recording,
+            config=settings,
+            diameter_px=diameter_px,
+            engine=networks,
+            exclude=exclude,
+            progress=progress,
+        )
+    _report_motion(analysis, settings, notes, warnings)
+    with clock.measure("finishing"):
+        if settings.finish == "verify":
+            found = finish_candidates(
+                recording,
+                analysis.motion,
+                analysis.maps,
+                config=settings,
+                diameter_px=diameter_px,
+                verifier=loaded.verifier,
+                progress=progress,
+            )
+        else:
+            found = finish_mask(
+                recording,
+                analysis.motion,
+                final_mask(analysis, settings),
+                valid=analysis.maps.valid,
+                config=settings,
+                diameter_px=diameter_px,
+                score=analysis.maps.probability,
+                progress=progress,
+            )
+    info = RunInfo(
+        preset=loaded.settings.preset,
+        model=loaded.settings.name,
+        settings=settings.model_dump(mode="json"),
+        seed=seed,
+        versions=_versions(),
+        engine=networks.name if networks is not None else "none",
+        precision=networks.precision if networks is not None else "f32",
+        timings_s=clock.seconds,
+        peak_memory_mb=_peak_memory_mb(),
+        warnings=tuple(warnings),
+        notes=tuple(notes),
+    )
+    maps = analysis.maps
+    return Result(
+        rois=found.rois,
+        traces=found.traces,
+        raster=found.raster,
+        events=found.events,
+        probability=maps.probability,
+        projections={
+            "mean_raw": analysis.mean_raw,
+            "max_raw": analysis.max_raw,
+            "mean": maps.mean,
+            "max": analysis.max,
+            "contrast": maps.contrast,
+        },
+        valid=maps.valid,
+        motion=analysis.motion,
+        times_s=recording.times_s,
+        frame_rate_hz=recording.rate_hz,
+        pixel_size_um=recording.pixel_size_um,
+        diameter_px=diameter_px,
+        name=recording.name,
+        info=info,
+    )
+
+
+def with_inputs(result: Result, inputs: tuple[dict[str, object], ...]) -> Result:
+    """Add what was read to a result's information.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    inputs : tuple of dict
+        ``path``, ``bytes`` and ``sha256`` of each file.
+
+    Returns
+    -------
+    Result
+        The same result with `info.inputs`.
+    """
+    return replace(result, info=replace(result.info, inputs=inputs))
+
+
+def choose_diameter(
+    recording: Recording, config: PipelineConfig, notes: list[str], warnings: list[str]
+) -> float:
+    """Decide the typical soma diameter in pixels, and say where it comes from.
+
+    Parameters
+    ----------
+    recording : Recording
+        With diameter, pixel size or neither.
+    config : PipelineConfig
+        Assumed diameter where only the pixel size is known.
+    notes, warnings : list of str
+        A sentence is added to one of them.
+
+    Returns
+    -------
+    float
+        Pixels.
+
+    Raises
+    ------
+    SettingsError
+        If the diameter comes out smaller than 2 or larger than half of the frame.
+    """
+    size = recording.pixel_size_um
+    if recording.diameter_um is not None and size is not None:
+        diameter = recording.diameter_um / size
+        notes.append(f"Soma diameter as given: {recording.diameter_um:g} µm, {diameter:.1f} px.")
+    elif recording.diameter_px is not None:
+        diameter = recording.diameter_px
+        notes.append(f"Soma diameter as given: {diameter:.1f} px.")
+    elif size is not None:
+        diameter = config.scale.default_diameter_um / size
+        notes.append(
+            f"Soma diameter assumed: {config.scale.default_diameter_um:g} µm, {diameter:.1f} px "
+            "(say it with --diameter)."
+        )
+    else:
+        measured = _measure(recording)
+        diameter = measured.diameter_px
+        if measured.reliable:
+            notes.append(
+                "The pixel size is not known; the soma diameter was measured from the "
+                f"recording: {diameter:.1f} px (from {measured.n_blobs} blobs)."
+            )
+        else:
+            warnings.append(
+                "The pixel size is not known and too few cells are visible to measure their "
+                f"diameter; {diameter:.1f} px is assumed. Give --pixel-size."
+            )
+        if recording.diameter_um is not None:
+            warnings.append(
+                "A diameter in µm needs the pixel size; the measured diameter was used. "
+                "Give --pixel-size."
+            )
+    if not 2 <= diameter <= 0.5 * max(recording.frame_shape):
+        msg = (
+            f"The soma diameter comes out as {diameter:.1f} px in frames of "
+            f"{recording.frame_shape[0]} x {recording.frame_shape[1]}; it must be at least 2 px "
+            "and at most half of the frame. Check --pixel-size and --diameter."
+        )
+        raise SettingsError(msg)
+    return diameter
+
+
+def _measure(recording: Recording) -> DiameterMeasurement:
+    """Measure the diameter on a sample of frames fixed by their index."""
+    n = recording.n_frames
+    picks = np.unique(np.linspace(0, n - 1, min(n, 96)).astype(int))
+    frames = np.concatenate([recording.movie.read(int(i), int(i) + 1) for i in picks])
+    return measure_diameter(frames)
+
+
+def _load_networks(
+    model: Model,
+    config: PipelineConfig,
+    recording: Recording,
+    diameter_px: float,
+    *,
+    engine: EngineName,
+    precision: Precision,
+) -> Engine | None:
+    if config.method == "blobs":
+        return None
+    return load_engine(
+        model.folder,
+        config.networks,
+        frame_shape=network_shape(recording.frame_shape, config.scale.factor(diameter_px)),
+        engine=engine,
+        precision=precision,
+    )
+
+
+def _report_motion(
+    analysis: Analysis, config: PipelineConfig, notes: list[str], warnings: list[str]
+) -> None:
+    """Say what motion correction did."""
+    motion = analysis.motion
+    flags = np.asarray(motion.flags)
+    for flag, what in (
+        (FLAG_UNPLACED, "could not be placed and took the shift of the last good frame"),
+        (FLAG_INVALID, "hold no usable values"),
+        (FLAG_FLASH, "are flashes and do not count as activity"),
+    ):
+        n = int(((flags & flag) > 0).sum())
+        if n:
+            (notes if flag == FLAG_FLASH else warnings).append(
+                f"{n} of {len(flags)} frames {what}."
+            )
+    if (flags == 0).sum() == 0:
+        warnings.append("No frame can be used: all are flagged.")
+        return
+    if config.motion.method != "none":
+        reach = np.abs(motion.shifts).max(axis=0)
+        before = crispness(analysis.mean_raw, valid=analysis.maps.valid)
+        after = crispness(analysis.maps.mean, valid=analysis.maps.valid)
+        notes.append(
+            f"Largest shift: {reach[0]:.1f} px down or up, {reach[1]:.1f} px sideways. Crispness "
+            f"of the mean image {before:.4g} before and {after:.4g} after correction."
+        )
+    share = float(analysis.maps.valid.mean())
+    if share < 0.5:
+        warnings.append(
+            f"Only {100 * share:.0f} % of the pixels are in view at all times and not excluded."
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
+    for library in ("cocuyo", *LIBRARIES):
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory of this process; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Kilobytes on Linux, bytes on macOS.
+    return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)
+
+
+class _Clock:
+    """Wall time of named stages."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)

@@ -1,0 +1,288 @@
+"""Training commands: prepare, fit, save; each goes on where it stopped."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from cocuyo.core import ModelError, ProgressCallback, SettingsError, ignore_progress
+from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_settings, write_verifier
+from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
+from cocuyo.segmentation.networks import TemporalNetwork, UNet
+from cocuyo.segmentation.weights import save_networks
+from cocuyo.training.dataset import prepare_recordings
+from cocuyo.training.loop import Curve, save_curve
+from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
+from cocuyo.training.settings import TRAININGS, TrainingConfig
+from cocuyo.training.verifier import collect_candidates, fit_verifier
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where a training works, and on what.
+
+    Attributes
+    ----------
+    folder : Path
+        Holds data, checkpoints, curves and the finished model; kept between commands.
+    preset : {"default", "paper"}
+        What is trained.
+    pipeline : PipelineConfig
+        Settings of the model.
+    training : TrainingConfig
+        Recipes.
+    seed : int
+        Seed of everything.
+    n_workers : int
+        Processes for simulation.
+    """
+
+    folder: Path
+    preset: PresetName
+    pipeline: PipelineConfig
+    training: TrainingConfig
+    seed: int
+    n_workers: int
+
+    @property
+    def model(self) -> Path:
+        """Folder of the finished model."""
+        return self.folder / "model"
+
+
+def open_workshop(
+    folder: str | Path,
+    *,
+    preset: PresetName = "default",
+    pipeline: PipelineConfig | None = None,
+    training: TrainingConfig | None = None,
+    seed: int = 1,
+    n_workers: int = 1,
+) -> Workshop:
+    """Prepare a folder for training, or reopen one with the same settings.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if absent.
+    preset : {"default", "paper"}
+        What is trained.
+    pipeline, training : optional
+        Settings in place of the preset's.
+    seed : int, default: 1
+        Seed of everything.
+    n_workers : int, default: 1
+        Processes for simulation.
+
+    Returns
+    -------
+    Workshop
+        Ready for `train_unet`.
+
+    Raises
+    ------
+    SettingsError
+        If the preset has no networks, or the folder was begun with other settings.
+    """
+    if preset not in TRAININGS:
+        msg = f"The preset {preset!r} has no networks to train; choose one of {list(TRAININGS)}."
+        raise SettingsError(msg)
+    shop = Workshop(
+        Path(folder),
+        preset,
+        pipeline or PRESETS[preset],
+        training or TRAININGS[preset],
+        seed,
+        n_workers,
+    )
+    shop.folder.mkdir(parents=True, exist_ok=True)
+    marker = shop.folder / "training.json"
+    key: dict[str, Any] = {
+        "preset": preset,
+        "networks": shop.pipeline.networks.model_dump(mode="json"),
+        "training": shop.training.model_dump(mode="json", exclude={"verifier"}),
+        "seed": seed,
+    }
+    if marker.is_file():
+        if json.loads(marker.read_text(encoding="utf-8")) != key:
+            msg = (
+                f"{shop.folder} holds a training with other settings; choose another folder, "
+                "or delete it."
+            )
+            raise SettingsError(msg)
+    else:
+        marker.write_text(json.dumps(key, indent=2), encoding="utf-8")
+    return shop
+
+
+def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+    """Fit the spatial network; writes ``unet.safetensors`` and its curve.
+
+    Parameters
+    ----------
+    shop : Workshop
+        From `open_workshop`.
+    progress : callable, optional
+        Called as the work goes on.
+
+    Returns
+    -------
+    Curve
+        Losses and validation SDC.
+    """
+    training, validation = _recordings(shop, progress)
+    unet, curve = fit_unet(
+        training,
+        validation,
+        config=shop.pipeline.networks,
+        recipe=shop.training.unet,
+        seed=shop.seed,
+        checkpoint=shop.folder / "unet.checkpoint",
+        progress=progress,
+    )
+    save_file(unet.state_dict(), shop.folder / "unet.safetensors")
+    save_curve(curve, shop.folder, name="unet")
+    return curve
+
+
+def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+    """Fit the temporal network on the spatial one's output; assembles the model folder.
+
+    Parameters
+    ----------
+    shop : Workshop
+        After `train_unet`.
+    progress : callable, optional
+        Called as the work goes on.
+
+    Returns
+    -------
+    Curve
+        Losses and validation SDC.
+
+    Raises
+    ------
+    ModelError
+        If there is no trained spatial network.
+    """
+    unet = UNet(shop.pipeline.networks.unet)
+    unet.load_state_dict(_tensors(shop.folder / "unet.safetensors", "train unet"))
+    training, validation = _recordings(shop, progress)
+    write_inputs([*training, *validation], unet, config=shop.pipeline.networks, progress=progress)
+    temporal, curve = fit_temporal(
+        training,
+        validation,
+        config=shop.pipeline.networks,
+        recipe=shop.training.temporal,
+        seed=shop.seed,
+        checkpoint=shop.folder / "temporal.checkpoint",
+        progress=progress,
+    )
+    save_file(temporal.state_dict(), shop.folder / "temporal.safetensors")
+    save_curve(curve, shop.folder, name="temporal")
+    _assemble(shop, unet, temporal)
+    return curve
+
+
+def train_verifier(
+    shop: Workshop, *, progress: ProgressCallback = ignore_progress
+) -> dict[str, float]:
+    """Fit the verifier on the candidates of the finished networks; completes the model.
+
+    Parameters
+    ----------
+    shop : Workshop
+        After `train_temporal`.
+    progress : callable, optional
+        Called as the work goes on.
+
+    Returns
+    -------
+    dict of float
+        Validation loss, accuracy and numbers.
+
+    Raises
+    ------
+    ModelError
+        If there is no model folder with networks.
+    """
+    if not (shop.model / "unet.xml").is_file():
+        msg = f"{shop.folder} has no trained networks; run `cocuyo train temporal` first."
+        raise ModelError(msg)
+    candidates = [
+        collect_candidates(
+            shop.model,
+            dataset=shop.training.dataset,
+            config=shop.pipeline,
+            split=split,
+            seed=shop.seed,
+            n_workers=shop.n_workers,
+            progress=progress,
+        )
+        for split in ("training", "validation")
+    ]
+    verifier, metrics = fit_verifier(
+        candidates[0], candidates[1], recipe=shop.training.verifier, seed=shop.seed
+    )
+    write_verifier(shop.model, verifier)
+    _write_metrics(shop, {"verifier": metrics})
+    return metrics
+
+
+def _recordings(shop: Workshop, progress: ProgressCallback) -> tuple[list[Path], list[Path]]:
+    training, validation = (
+        prepare_recordings(
+            shop.folder / "data",
+            dataset=shop.training.dataset,
+            config=shop.pipeline,
+            split=split,
+            seed=shop.seed,
+            n_workers=shop.n_workers,
+            progress=progress,
+        )
+        for split in ("training", "validation")
+    )
+    return training, validation
+
+
+def _assemble(shop: Workshop, unet: UNet, temporal: TemporalNetwork) -> None:
+    """Write the model folder, keeping a verifier that is already there."""
+    shop.model.mkdir(exist_ok=True)
+    save_networks(shop.model, unet, temporal, shop.pipeline.networks)
+    write_settings(
+        shop.model,
+        ModelSettings(
+            format_version=FORMAT_VERSION,
+            name=shop.preset,
+            preset=shop.preset,
+            pipeline=shop.pipeline,
+        ),
+    )
+    for name in ("unet", "temporal"):
+        shutil.copy(shop.folder / f"{name}_curve.png", shop.model / f"{name}_curve.png")
+    curves = {
+        name: json.loads((shop.folder / f"{name}_curve.json").read_text(encoding="utf-8"))
+        for name in ("unet", "temporal")
+    }
+    _write_metrics(shop, {"curves": curves, "training": _describe(shop)})
+
+
+def _describe(shop: Workshop) -> dict[str, Any]:
+    """What a card must say of a training, as plain JSON."""
+    return {"seed": shop.seed, "recipe": shop.training.model_dump(mode="json")}
+
+
+def _write_metrics(shop: Workshop, new: dict[str, Any]) -> None:
+    path = shop.model / "metrics.json"
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    path.write_text(json.dumps(metrics | new, indent=2) + "\n", encoding="utf-8")
+
+
+def _tensors(path: Path, command: str) -> dict[str, Any]:
+    if not path.is_file():
+        msg = f"{path} is not there; run `cocuyo {command}` first."
+        raise ModelError(msg)
+    return load_file(path)

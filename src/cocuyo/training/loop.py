@@ -1,0 +1,221 @@
+"""The training loop both networks share: epochs, early stopping, checkpoints, curves."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cocuyo.core import Progress, ProgressCallback, ignore_progress
+from cocuyo.training.settings import RecipeConfig
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a training went.
+
+    Attributes
+    ----------
+    loss : tuple of float
+        Mean training loss of each epoch.
+    score : tuple of float
+        Validation SDC after each epoch.
+    best_epoch : int
+        Epoch (from 0) whose weights are kept.
+    """
+
+    loss: tuple[float, ...]
+    score: tuple[float, ...]
+    best_epoch: int
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
+    """Loss of a segmentation.
+
+    Parameters
+    ----------
+    logits, target : Tensor, shape (batch, 1, height, width)
+        Output and wanted mask (0 or 1).
+    kind : {"bce", "bce and dice"}
+        Binary cross-entropy (paper), or the mean of it and the soft Dice loss (Milletari et
+        al. 2016) over the batch.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    bce = functional.binary_cross_entropy_with_logits(logits, target)
+    if kind == "bce":
+        return bce
+    probability = torch.sigmoid(logits)
+    overlap = (probability * target).sum()
+    # 1: an empty crop with an empty output has no loss.
+    dice = 1 - (2 * overlap + 1) / (probability.sum() + target.sum() + 1)
+    return bce + dice
+
+
+def fit(
+    network: nn.Module,
+    *,
+    recipe: RecipeConfig,
+    updates_per_epoch: int,
+    train_epoch: Callable[[int, Callable[[Tensor], None]], None],
+    validate: Callable[[], float],
+    checkpoint: Path,
+    progress: ProgressCallback = ignore_progress,
+    stage: str,
+) -> Curve:
+    """Fit a network; the weights of the best epoch are in it afterwards.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Changed in place.
+    recipe : RecipeConfig
+        Optimiser, schedule, epochs, patience.
+    updates_per_epoch : int
+        Number of optimiser steps in an epoch (for the schedule).
+    train_epoch : callable
+        Called with the epoch and a function that takes a loss and updates the weights.
+    validate : callable
+        Returns the validation score; higher is better.
+    checkpoint : Path
+        File that is written after each epoch and resumed from where it exists.
+    progress : callable, optional
+        Called after each epoch.
+    stage : str
+        Name for the progress.
+
+    Returns
+    -------
+    Curve
+        Losses and scores.
+    """
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    schedule: Any = None
+    if recipe.schedule == "one cycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=recipe.learning_rate,
+            total_steps=recipe.epochs * updates_per_epoch + 1,
+            pct_start=0.2,
+        )
+    losses: list[float] = []
+    scores: list[float] = []
+    best: dict[str, Tensor] = {k: v.clone() for k, v in network.state_dict().items()}
+    if checkpoint.is_file():
+        saved = torch.load(checkpoint, weights_only=True)
+        network.load_state_dict(saved["network"])
+        optimiser.load_state_dict(saved["optimiser"])
+        if schedule is not None:
+            schedule.load_state_dict(saved["schedule"])
+        losses, scores, best = saved["losses"], saved["scores"], saved["best"]
+    while len(scores) < recipe.epochs:
+        best_epoch = int(np.argmax(scores)) if scores else 0
+        if scores and len(scores) - 1 - best_epoch >= recipe.patience:
+            break
+        batch_losses: list[float] = []
+
+        def update(loss: Tensor, into: list[float] = batch_losses) -> None:
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            if recipe.clip:
+                nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
+            optimiser.step()
+            # The number of updates in an epoch may fall short of the schedule's, never beyond.
+            if schedule is not None and schedule.last_epoch < schedule.total_steps - 1:
+                schedule.step()
+            into.append(float(loss.detach()))
+
+        network.train()
+        train_epoch(len(scores), update)
+        network.eval()
+        with torch.inference_mode():
+            score = validate()
+        if not scores or score > max(scores):
+            best = {k: v.clone() for k, v in network.state_dict().items()}
+        losses.append(float(np.mean(batch_losses)))
+        scores.append(score)
+        state = {
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "schedule": schedule.state_dict() if schedule is not None else {},
+            "losses": losses,
+            "scores": scores,
+            "best": best,
+        }
+        partial = checkpoint.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+        progress(
+            Progress(
+                f"{stage}: loss {losses[-1]:.4f}, validation SDC {score:.4f}",
+                len(scores),
+                recipe.epochs,
+            )
+        )
+    network.load_state_dict(best)
+    network.eval()
+    return Curve(tuple(losses), tuple(scores), int(np.argmax(scores)))
+
+
+def dice_of(pairs: Iterable[tuple[Any, Any]]) -> float:
+    """Soerensen-Dice coefficient over all pixels of several masks.
+
+    Parameters
+    ----------
+    pairs : iterable of (ndarray of bool, ndarray of bool)
+        Predicted and true masks.
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 where both are empty everywhere.
+    """
+    both = total = 0
+    for predicted, truth in pairs:
+        both += int((predicted & truth).sum())
+        total += int(predicted.sum()) + int(truth.sum())
+    return 2 * both / total if total else 1.0
+
+
+def save_curve(curve: Curve, folder: Path, *, name: str) -> None:
+    """Write a learning curve as JSON and as a picture.
+
+    Parameters
+    ----------
+    curve : Curve
+        The curve.
+    folder : Path
+        Where ``<name>_curve.json`` and ``<name>_curve.png`` go.
+    name : str
+        Name of the network.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    (folder / f"{name}_curve.json").write_text(
+        json.dumps({"loss": curve.loss, "score": curve.score, "best_epoch": curve.best_epoch}),
+        encoding="utf-8",
+    )
+    figure = Figure(figsize=(6, 3.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    epochs = np.arange(1, len(curve.loss) + 1)
+    axes.plot(epochs, curve.loss, color="tab:blue")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("training loss", color="tab:blue")
+    axes.set_ylim(bottom=0)
+    twin = axes.twinx()
+    twin.plot(epochs, curve.score, color="tab:orange")
+    twin.set_ylabel("validation SDC", color="tab:orange")
+    twin.set_ylim(0, 1)
+    twin.axvline(curve.best_epoch + 1, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_title(f"{name}: best epoch {curve.best_epoch + 1}")
+    figure.savefig(folder / f"{name}_curve.png", dpi=120)

@@ -1,0 +1,136 @@
+"""Recipes: the paper's, and ours; every difference is one named field."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from cocuyo.core import FrozenConfig
+from cocuyo.pipeline.settings import PresetName
+from cocuyo.training.dataset import DatasetConfig
+
+
+class RecipeConfig(FrozenConfig):
+    """How a network is fitted."""
+
+    loss: Literal["bce", "bce and dice"] = Field(
+        default="bce and dice",
+        description="Binary cross-entropy alone (paper), or with the soft Dice loss, which does "
+        "not drown in the background.",
+    )
+    schedule: Literal["constant", "one cycle"] = Field(
+        default="one cycle",
+        description="Learning rate: constant (paper), or one cycle up and down (Smith 2018).",
+    )
+    learning_rate: float = Field(
+        default=2e-3, gt=0, description="Constant or largest learning rate of Adam."
+    )
+    epochs: int = Field(default=12, ge=1, description="Passes over the training recordings.")
+    patience: int = Field(
+        default=100,
+        ge=1,
+        description="Epochs without a better validation score after which training stops.",
+    )
+    batch: int = Field(default=8, ge=1, description="Crops in one step of the optimiser.")
+    crop_px: int = Field(default=256, ge=32, description="Side of a crop, in pixels.")
+    clip: float = Field(
+        default=0.0, ge=0, description="Largest norm of the gradient; 0 does not clip (paper)."
+    )
+
+
+class UNetRecipe(RecipeConfig):
+    """Fitting the spatial network."""
+
+    frames_per_recording: int = Field(
+        default=24, ge=1, description="Random frames of each recording in an epoch."
+    )
+    single_share: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Share of single frames; the rest are step means. 1 with the paper's input.",
+    )
+    augment: bool = Field(
+        default=True, description="Mirror, turn, scale and regrade crops at random."
+    )
+
+
+class TemporalRecipe(RecipeConfig):
+    """Fitting the temporal network by truncated back-propagation through time."""
+
+    learning_rate: float = Field(default=4e-3, gt=0, description="As above.")
+    epochs: int = Field(default=16, ge=1, description="As above.")
+    crop_px: int = Field(default=192, ge=32, description="As above.")
+    clip: float = Field(default=1.0, ge=0, description="As above.")
+    chunk_steps: int = Field(
+        default=20,
+        ge=1,
+        description="Steps between two updates; the state is carried over, the gradient cut.",
+    )
+    target: Literal["recording mask", "fired so far"] = Field(
+        default="fired so far",
+        description="What each chunk must show: the mask of the whole recording (paper), or the "
+        "neurons that have fired by then.",
+    )
+    update_bias: float = Field(
+        default=-2.0, description="Start of the update gate's bias; the usual one is 0 (paper)."
+    )
+    norm_start: tuple[float, float] = Field(
+        default=(4.0, -3.0),
+        description="Start weight and bias of the classifier's batch norm; usually (1, 0).",
+    )
+    augment: bool = Field(default=True, description="Mirror, turn and regrade at random.")
+
+
+class VerifierRecipe(FrozenConfig):
+    """Fitting the verifier of candidates."""
+
+    hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of its layers.")
+    epochs: int = Field(default=300, ge=1, description="Passes over the candidates.")
+    learning_rate: float = Field(default=3e-3, gt=0, description="Largest learning rate.")
+    weight_decay: float = Field(default=1e-3, ge=0, description="Pull of the weights to 0.")
+
+
+class TrainingConfig(FrozenConfig):
+    """Everything that a training command needs beside the pipeline's settings."""
+
+    dataset: DatasetConfig = DatasetConfig()
+    unet: UNetRecipe = UNetRecipe()
+    temporal: TemporalRecipe = TemporalRecipe()
+    verifier: VerifierRecipe = VerifierRecipe()
+
+
+PAPER_TRAINING = TrainingConfig(
+    dataset=DatasetConfig(
+        n_training=20, n_validation=4, n_frames=240, side_px=224, labels="srname"
+    ),
+    unet=UNetRecipe(
+        loss="bce",
+        schedule="constant",
+        learning_rate=1e-4,
+        epochs=100,
+        patience=15,
+        single_share=1.0,
+        augment=False,
+    ),
+    temporal=TemporalRecipe(
+        loss="bce",
+        schedule="constant",
+        learning_rate=1e-3,
+        epochs=100,
+        patience=15,
+        crop_px=64,
+        clip=0.0,
+        target="recording mask",
+        update_bias=0.0,
+        norm_start=(1.0, 0.0),
+        augment=False,
+    ),
+)
+"""The paper's recipe: BCE, Adam, 1e-4 and 1e-3, early stopping, teacher `srname`."""
+
+
+TRAININGS: dict[PresetName, TrainingConfig] = {
+    "default": TrainingConfig(),
+    "paper": PAPER_TRAINING,
+}
+"""Recipe of each preset that has networks."""
