@@ -282,14 +282,13 @@ def raster_figure(result: Result) -> str:
     parts = [axis.draw(top + height), axis.frame(top, height)]
     rows = [active_runs(np.asarray(result.raster[int(roi)], np.bool_)) for roi in accepted]
     bins = min(result.n_frames, 4 * _WIDTH)
-    while bins > 50:
-        columns = [_pool(runs, bins, result.n_frames) for runs in rows]
-        if sum(len(runs) for runs in columns) <= _MAX_RUNS:
-            break
+    columns = [_pool(runs, bins, result.n_frames) for runs in rows]
+    while bins > 50 and sum(len(runs) for runs in columns) > _MAX_RUNS:
         bins //= 2
+        columns = [_pool(runs, bins, result.n_frames) for runs in rows]
     path = []
     unit = axis.width / bins
-    for i, runs in enumerate(columns if n else []):
+    for i, runs in enumerate(columns):
         y = top + (i + 0.5) * row
         for start, stop in runs.tolist():
             # Never thinner than a pixel, so that a short event is seen.
@@ -298,12 +297,15 @@ def raster_figure(result: Result) -> str:
     parts.append(
         f'<path class="active" stroke-width="{max(0.8 * row, 0.5):.2f}" d="{"".join(path)}"/>'
     )
-    every = max(1, math.ceil(9 / row))
+    every = max(1, math.ceil(13 / row))
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**6) if s >= every)
     for i in range(n):
         label = i + 1
         if label == 1 or label % step == 0:
-            parts.append(_left_tick(top + (i + 0.5) * row, str(label), mark=False))
+            parts.append(
+                f'<text class="tick row-number" x="{axis.left - 8}" '
+                f'y="{top + (i + 0.5) * row + 4:.1f}" text-anchor="end">{label}</text>'
+            )
     parts.append(
         f'<text class="label" transform="rotate(-90)" x="{-top - height / 2:.1f}" y="14" '
         'text-anchor="middle">ROI number</text>'
@@ -405,8 +407,8 @@ class _TimeAxis:
         return "".join(parts)
 
 
-def _left_tick(y: float, text: str, *, mark: bool = True) -> str:
-    line = f'<path class="mark" d="M{_LEFT} {y:.1f}h-4"/>' if mark else ""
+def _left_tick(y: float, text: str) -> str:
+    line = f'<path class="mark" d="M{_LEFT} {y:.1f}h-4"/>'
     return (
         f'{line}<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
     )

@@ -34,7 +34,10 @@
     const target = event.target.closest && event.target.closest("[data-roi]");
     if (!target) return;
     const roi = Number(target.dataset.roi);
-    if (place.has(roi)) choose(place.get(roi), target.tagName === "TR" ? "table" : "");
+    if (place.has(roi) && canvas) {
+      choose(place.get(roi), target.tagName === "TR" ? "table" : "");
+      canvas.scrollIntoView({ block: "nearest", behavior: "smooth" });
+    }
     else {
       mark(roi, "table");
       if (canvas) byId("about").textContent = "The trace of this candidate is not in the page; see result.h5.";
@@ -47,7 +50,7 @@
     const update = () => {
       const chosen = baseForm.querySelector("input[name=base]:checked");
       document.querySelectorAll("use.base").forEach((u) => u.setAttribute("href", "#" + chosen.value));
-      document.body.classList.toggle("show-rejected", byId("show-rejected").checked);
+      document.body.classList.toggle("show-rejected", Boolean(byId("show-rejected")?.checked));
     };
     baseForm.addEventListener("change", update);
     update();

@@ -35,6 +35,7 @@ _TRACE_BYTES = 6_000_000
 _MAX_RUNS = 300  # active stretches listed for an ROI of the viewer, then merged
 _SETTINGS_CHARACTERS = 200_000
 _MESSAGES = 200
+_REASON_CHARACTERS = 300
 
 _PICTURES = (
     ("max", "maximum over time, corrected"),
@@ -112,10 +113,11 @@ def render_report(result: Result) -> str:
         f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
     )
     page = start + "\n".join(part for part in body if part) + "\n</main>\n"
-    room = int(
-        (MAX_PAGE_BYTES - 300_000 - len(page.encode("utf-8", "replace")) - len(script)) * 0.7
-    )
-    traces = embed_traces(result, _viewed(result, shown), max_bytes=min(room, _TRACE_BYTES))
+    viewed = np.array(shown[:MAX_TRACES], np.int64)
+    # Besides the codes: a name, figures and at most _MAX_RUNS stretches for each ROI.
+    rest = 300_000 + len(script) + len(viewed) * (600 + 22 * _MAX_RUNS)
+    room = int((MAX_PAGE_BYTES - rest - len(page.encode("utf-8", "replace"))) * 0.7)
+    traces = embed_traces(result, viewed, max_bytes=min(room, _TRACE_BYTES))
     data = json.dumps(_viewer_data(result, traces), separators=(",", ":")).replace("<", "\\u003c")
     return (
         page + f'<script type="application/json" id="data">{data}</script>\n'
@@ -130,10 +132,6 @@ def _shown(result: Result) -> list[int]:
     score = np.nan_to_num(np.asarray(result.rois.score, np.float64)[rejected], nan=-1.0)
     rejected = rejected[np.argsort(-score, kind="stable")]
     return [int(roi) for roi in np.concatenate([accepted, rejected])[:MAX_ROWS]]
-
-
-def _viewed(result: Result, shown: Sequence[int]) -> Any:
-    return np.array(shown[:MAX_TRACES], np.int64)
 
 
 def _header(result: Result) -> str:
@@ -277,14 +275,26 @@ def _field(result: Result, shown: Sequence[int]) -> str:
         layers=numbers_layer(result, accepted),
         switchable=True,
     )
-    parts.append(
-        "<section><h2>Neurons</h2><p>Click an outline or a number to see its trace.</p>"
-        f'<form class="choices" id="base-form">{choices}'
-        '<label><input type="checkbox" id="show-rejected"> show rejected candidates</label></form>'
-        f'<div class="pair"><figure>{outlines}<figcaption>Mask: the pixels of each accepted '
-        "ROI (the traces come from these)</figcaption></figure>"
+    any_rejected = len(accepted) < len(shown)
+    rejected_box = (
+        '<label><input type="checkbox" id="show-rejected"'
+        f"{'' if accepted else ' checked'}> show rejected candidates</label>"
+    )
+    hint = "<p>Click an outline or a number to see its trace.</p>" if shown else ""
+    caption = (
+        "Mask: the pixels of each accepted ROI (the traces come from these)"
+        if accepted
+        else "The field of view; no ROI was accepted, so the mask is empty"
+    )
+    second = (
         f"<figure>{numbers}<figcaption>ROI numbers, as in labels.tif and the raster"
-        "</figcaption></figure></div></section>"
+        "</figcaption></figure>"
+    )
+    parts.append(
+        f"<section><h2>{'Neurons' if accepted else 'Field of view'}</h2>{hint}"
+        f'<form class="choices" id="base-form">{choices}{rejected_box if any_rejected else ""}'
+        f'</form><div class="pair"><figure>{outlines}<figcaption>{caption}</figcaption></figure>'
+        f"{second if accepted else ''}</div></section>"
     )
     before = next((k for k in ("mean_raw", "max_raw") if k in images), None)
     after = None if before is None else before.removesuffix("_raw")
@@ -388,7 +398,7 @@ def _table(result: Result, shown: Sequence[int]) -> str:
             _number(rois.score[roi], 2),
             _number(rois.snr[roi], 1),
             str(int(counts[roi])),
-            "accepted" if accepted else f"rejected: {rois.reasons[roi] or 'no reason given'}",
+            _verdict(result, roi),
         ]
         cells = "".join(f"<td>{_escape(value)}</td>" for value in values)
         rows.append(f'<tr data-roi="{roi}" class="{"yes" if accepted else "no"}">{cells}</tr>')
@@ -445,7 +455,7 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
         runs = _merge(active_runs(np.asarray(result.raster[roi], np.bool_)), result.n_frames)
         accepted = bool(rois.accepted[roi])
         about = [
-            "accepted" if accepted else f"rejected: {rois.reasons[roi] or 'no reason given'}",
+            _verdict(result, roi),
             f"{int(counts[roi])} events",
             f"SNR {_number(rois.snr[roi], 1) or '–'}",
             f"score {_number(rois.score[roi], 2) or '–'}",
@@ -473,6 +483,12 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
         "framesPerBin": traces.frames_per_bin,
         "end": float(ends[-1]) if len(ends) else 1.0,
     }
+
+
+def _verdict(result: Result, roi: int) -> str:
+    if result.rois.accepted[roi]:
+        return "accepted"
+    return f"rejected: {result.rois.reasons[roi][:_REASON_CHARACTERS] or 'no reason given'}"
 
 
 def _merge(runs: Any, n_frames: int) -> Any:

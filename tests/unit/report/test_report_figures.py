@@ -1,0 +1,124 @@
+"""Pictures and traces are made small without losing what matters."""
+
+import base64
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from synthetic_result import make_result
+
+from cocuyo.report.decimation import active_runs, embed_traces, extremes
+from cocuyo.report.figures import _pool, nice_ticks, outline_path
+from cocuyo.report.pictures import MAX_SIDE_PX, grey_picture
+
+
+def decode(uri):
+    data = np.frombuffer(base64.b64decode(uri.split(",")[1]), np.uint8)
+    return cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+
+
+@given(hnp.arrays(np.bool_, st.integers(1, 80)))
+def test_runs_say_exactly_where_a_row_is_active(row):
+    again = np.zeros_like(row)
+    for start, stop in active_runs(row):
+        assert not again[max(start - 1, 0) : stop + 1].any()  # runs neither touch nor overlap
+        again[start:stop] = True
+    np.testing.assert_array_equal(again, row)
+
+
+@given(hnp.arrays(np.bool_, st.integers(1, 80)), st.data())
+def test_pooling_keeps_every_active_frame_however_short(row, data):
+    n_bins = data.draw(st.integers(1, len(row)))
+    pooled = np.zeros(n_bins, np.bool_)
+    for start, stop in _pool(active_runs(row), n_bins, len(row)):
+        pooled[start:stop] = True
+    expected = np.zeros(n_bins, np.bool_)
+    expected[np.flatnonzero(row) * n_bins // len(row)] = True
+    np.testing.assert_array_equal(pooled, expected)
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e3, 1e3, width=32)), st.data()
+)
+def test_decimation_keeps_the_extremes(values, data):
+    pairs = extremes(values, data.draw(st.integers(1, len(values))))
+    assert pairs.max() == values.max()
+    assert pairs.min() == values.min()
+    assert (pairs[::2] <= pairs[1::2]).all()
+
+
+def unpack(result, embedded):
+    codes = np.frombuffer(base64.b64decode(embedded.codes), "<u2")
+    codes = codes.reshape(len(embedded.rois), 2, embedded.n_points)
+    ranges = np.array(embedded.ranges).reshape(-1, 2, 2)
+    low, high = ranges[..., :1], ranges[..., 1:]
+    return np.where(codes == 65535, np.nan, low + (high - low) * (codes / 65534))
+
+
+def test_embedded_traces_are_exact_to_a_ten_thousandth_where_they_fit():
+    result = make_result()
+    embedded = embed_traces(result, np.array([4, 1]), max_bytes=10**6)
+    values = unpack(result, embedded)
+    for row, roi in enumerate((4, 1)):
+        for column, signal in enumerate((result.traces.delta_f_over_f, result.traces.dog)):
+            np.testing.assert_allclose(
+                values[row, column], signal[roi], atol=1e-4 * np.ptp(signal[roi])
+            )
+
+
+def test_embedded_traces_stay_in_their_room_and_keep_their_peaks():
+    result = make_result(n_frames=3000)
+    embedded = embed_traces(result, np.arange(6), max_bytes=6 * 4 * 400)
+    assert embedded.n_points <= 400
+    values = unpack(result, embedded)
+    dff = result.traces.delta_f_over_f
+    np.testing.assert_allclose(values[:, 0].max(axis=1), dff.max(axis=1), rtol=1e-3)
+    times = np.frombuffer(base64.b64decode(embedded.times), "<f4")
+    assert times[0] == 0
+    assert times[-1] == pytest.approx(result.times_s[-1])
+
+
+def test_a_frame_without_a_value_stays_without_one():
+    result = make_result()
+    result.traces.dog[0, 7] = np.nan
+    values = unpack(result, embed_traces(result, np.array([0]), max_bytes=10**6))
+    assert np.flatnonzero(np.isnan(values[0, 1])).tolist() == [7]
+
+
+def test_a_picture_keeps_its_shape_and_its_contrast():
+    image = np.zeros((30, 50), np.float32)
+    image[10:20, 5:40] = 4000.0
+    picture = decode(grey_picture(image))
+    assert picture.shape == (30, 50)
+    assert picture[15, 20] == 255
+    assert picture[0, 0] == 0
+
+
+def test_a_large_picture_is_made_smaller_on_both_sides_alike():
+    noise = np.random.default_rng(0).random((900, 1800), np.float32)
+    uri = grey_picture(noise)
+    assert decode(uri).shape == (MAX_SIDE_PX // 2, MAX_SIDE_PX)
+    assert uri.startswith("data:image/jpeg")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 5.0])
+def test_a_picture_without_contrast_is_still_a_picture(value):
+    assert decode(grey_picture(np.full((4, 6), value, np.float32))).shape == (4, 6)
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6), st.integers(2, 12))
+def test_ticks_lie_on_the_axis_and_rise(low, span, n):
+    ticks = nice_ticks(low, low + span, n)
+    assert 1 <= len(ticks) <= 2.6 * n + 2
+    assert np.all(np.diff(ticks) > 0)
+
+
+def test_an_outline_is_written_in_whole_steps():
+    result = make_result(n_rois=1)
+    path = outline_path(result.rois, 0)
+    rows, columns, _ = result.rois.pixels(0)
+    assert path.startswith(f"M{columns[rows == rows.min()].min()} {rows.min()}h")
+    assert path.endswith("z")

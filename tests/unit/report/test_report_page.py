@@ -1,0 +1,263 @@
+"""The report says what a result holds, safely, within its size, whatever the result."""
+
+import dataclasses
+import html.parser
+import json
+import re
+
+import numpy as np
+import pytest
+from synthetic_result import make_result
+
+import cocuyo.report.page as page_module
+from cocuyo.core import FLAG_UNPLACED, Events, RoiSet, Traces
+from cocuyo.report import render_report, write_report
+
+VOID = {"meta", "input", "br", "img", "link", "hr"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects elements and checks that every one is closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes nothing"
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def text_of(page):
+    return re.sub(r"\s+", " ", " ".join(read(page).text))
+
+
+def data_of(page):
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(match.group(1))
+
+
+def without_rois(result):
+    return dataclasses.replace(
+        result,
+        rois=RoiSet.empty(result.rois.frame_shape),
+        traces=Traces.empty(result.n_frames),
+        raster=np.zeros((0, result.n_frames), np.bool_),
+        events=Events.empty(),
+    )
+
+
+def with_rois(result, **changes):
+    return dataclasses.replace(result, rois=dataclasses.replace(result.rois, **changes))
+
+
+def test_the_page_states_the_counts_rate_size_and_reasons():
+    result = with_rois(make_result(), reasons=("", "", "", "", "area 9 px < 20 px (small)", ""))
+    text = text_of(render_report(result))
+    for words in (
+        "slice 1",
+        "of 6 candidates",
+        "120 frames",
+        "10 Hz",
+        "1.5 µm",
+        "1 area … px < … px",
+        "rejected: area 9 px < 20 px (small)",
+        "roi_0001",
+        "largest shift",
+        "2 of 120 frames could not be placed",
+    ):
+        assert words in text, words
+
+
+def test_a_missing_pixel_size_is_said_and_draws_no_scale_bar():
+    page = render_report(make_result(pixel_size_um=None))
+    assert "not known" in text_of(page)
+    assert "measured from the recording: 8.0 px" in text_of(page)
+    assert 'class="scale"' not in page
+    assert "10 µm" in render_report(make_result(pixel_size_um=1.0))
+
+
+def test_warnings_and_notes_are_on_the_page():
+    text = text_of(render_report(make_result(warnings=("It is dim.",), notes=("Grey taken.",))))
+    assert "Warnings It is dim." in text
+    assert "Notes Grey taken." in text
+
+
+def test_nothing_on_the_page_comes_from_outside():
+    page = render_report(make_result())
+    for _, attributes in read(page).elements:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/"))
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert "@import" not in page
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+
+
+EVIL = '</script><script>alert("1")</script><img src=x onerror=alert(2)>&\'"'
+
+
+def test_no_text_of_the_user_becomes_markup():
+    result = make_result(name=EVIL, warnings=(EVIL,), notes=(EVIL,))
+    rois = {"ids": (EVIL, *result.rois.ids[1:]), "reasons": ("", "", "", "", EVIL, "")}
+    info = dataclasses.replace(
+        result.info,
+        preset=EVIL,
+        model=EVIL,
+        engine=EVIL,
+        settings={EVIL: EVIL},
+        versions={EVIL: EVIL},
+        timings_s={EVIL: 1.0},
+        inputs=({"path": EVIL},),
+    )
+    plain = read(render_report(make_result()))
+    page = render_report(dataclasses.replace(with_rois(result, **rois), info=info))
+    evil = read(page)
+    for tag in ("script", "img"):
+        assert [t for t, _ in evil.elements].count(tag) == [t for t, _ in plain.elements].count(tag)
+    assert not any("onerror" in attributes for _, attributes in evil.elements)
+    assert data_of(page)["rois"][0]["name"] == f"1 · {EVIL}"
+
+
+def test_a_result_without_candidates_explains_what_to_try():
+    page = render_report(without_rois(make_result()))
+    text = text_of(page)
+    assert "No neuron was accepted" in text
+    assert "--frame-rate" in text
+    assert "--diameter" in text
+    assert data_of(page)["rois"] == []
+    assert 'id="viewer"' not in page
+    assert 'id="table"' not in page
+
+
+def test_a_result_with_rejected_candidates_only_shows_them_and_their_traces():
+    result = make_result()
+    none = with_rois(result, accepted=np.zeros(6, np.bool_), reasons=("edge not sharp",) * 6)
+    page = render_report(none)
+    assert "6 candidates were found and none was accepted" in text_of(page)
+    assert len(data_of(page)["rois"]) == 6
+    assert page.count('<tr data-roi="') == 6
+
+
+def test_every_accepted_roi_has_an_outline_a_number_and_a_row_of_the_raster():
+    page = render_report(make_result())
+    for kind in ('class="number" data-roi', 'class="row" data-roi', 'class="roi yes" data-roi'):
+        assert page.count(kind) == 5, kind
+    assert page.count('class="roi no" data-roi') == 1
+
+
+def test_the_viewer_gets_activity_in_seconds_and_the_threshold():
+    result = make_result()
+    entry = data_of(render_report(result))["rois"][0]
+    active = np.flatnonzero(np.diff(np.concatenate([[0], result.raster[0], [0]])))
+    assert entry["runs"][0] == pytest.approx([active[0] / 10, active[1] / 10])
+    assert entry["threshold"] == 3.5
+
+
+def test_irregular_times_place_activity_by_the_clock():
+    result = make_result()
+    times = np.cumsum(np.linspace(0.05, 0.4, 120))
+    result = dataclasses.replace(result, times_s=times - times[0])
+    start = int(np.flatnonzero(result.raster[0])[0])
+    entry = data_of(render_report(result))["rois"][0]
+    assert entry["runs"][0][0] == pytest.approx(result.times_s[start], abs=1e-4)
+
+
+def test_values_that_are_not_finite_do_not_break_the_page():
+    result = make_result()
+    broken = result.traces.delta_f_over_f.copy()
+    broken[0] = np.nan
+    broken[1, 3:9] = np.inf
+    shifts = result.motion.shifts.copy()
+    shifts[5:9] = np.nan
+    nothing = np.full(6, np.nan, np.float32)
+    result = dataclasses.replace(
+        with_rois(result, score=nothing, snr=nothing),
+        traces=dataclasses.replace(result.traces, delta_f_over_f=broken, threshold=nothing),
+        motion=dataclasses.replace(result.motion, shifts=shifts),
+        probability=np.full_like(result.probability, np.nan),
+        projections={"mean": np.full_like(result.probability, 7.0)},
+    )
+    page = render_report(result)
+    assert "nan" not in re.sub(r'"codes":"[^"]*"', "", text_of(page).lower())
+    assert data_of(page)["rois"][0]["threshold"] is None
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 3])
+def test_a_recording_of_few_frames_has_a_report(n_frames):
+    read(render_report(make_result(n_frames=n_frames, n_rois=2)))
+
+
+def test_a_long_recording_has_an_axis_in_minutes_beside_the_seconds():
+    short, long = make_result(), make_result(n_frames=700, frame_rate_hz=1.0)
+    assert "below in min" not in render_report(short)
+    assert "below in min" in render_report(long)
+
+
+def test_frames_that_were_not_placed_are_marked_in_the_shifts():
+    result = make_result()
+    page = render_report(result)
+    assert page.count('<rect class="unplaced"') == 1  # two frames, one after the other
+    flags = np.zeros(120, np.uint8)
+    flags[::2] = FLAG_UNPLACED
+    motion = dataclasses.replace(result.motion, flags=flags)
+    page = render_report(dataclasses.replace(result, motion=motion))
+    assert page.count('<rect class="unplaced"') == 60
+
+
+def test_the_page_keeps_its_size_and_says_what_it_leaves_out(monkeypatch):
+    monkeypatch.setattr(page_module, "MAX_TRACES", 20)
+    monkeypatch.setattr(page_module, "MAX_ROWS", 30)
+    monkeypatch.setattr(page_module, "_TRACE_BYTES", 40_000)
+    result = make_result(n_rois=40, n_frames=5000, frame_shape=(90, 120))
+    page = render_report(result)
+    data = data_of(page)
+    assert len(data["rois"]) == 20
+    assert len(data["codes"]) <= 40_000 * 4 / 3 + 4
+    assert data["framesPerBin"] > 1
+    text = text_of(page)
+    assert "Traces of 20 of 40 candidates are in this page" in text
+    assert "30 of 40 are shown" in text
+
+
+def test_the_limit_holds_for_noise_everywhere():
+    # The worst for every part: noisy pictures, activity that never rests, long reasons.
+    rng = np.random.default_rng(0)
+    result = make_result(n_rois=60, n_frames=4000, frame_shape=(300, 420), radius_px=3)
+    raster = rng.random(result.raster.shape) < 0.5
+    noisy = {name: rng.random((300, 420), np.float32) for name in result.projections}
+    result = dataclasses.replace(
+        with_rois(result, reasons=("x" * 5000,) * 60), raster=raster, projections=noisy
+    )
+    page = render_report(result)
+    assert len(page.encode()) < 6_000_000
+    assert max(len(entry["runs"]) for entry in data_of(page)["rois"]) <= 300
+
+
+def test_the_file_is_the_page(tmp_path):
+    path = write_report(make_result(), tmp_path / "report.html")
+    assert path.read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_name_that_is_not_unicode_can_be_written(tmp_path):
+    path = write_report(make_result(name="slice\udcff"), tmp_path / "report.html")
+    assert "slice?" in path.read_text("utf-8")
