@@ -150,6 +150,7 @@ class _Geometry:
     max_shift: tuple[int, int]
     support: FloatArray
     transform_shape: tuple[int, int]
+    overlap: float
     hot_rows: np.ndarray[Any, np.dtype[np.intp]]
     hot_columns: np.ndarray[Any, np.dtype[np.intp]]
 
@@ -291,14 +292,15 @@ def start_motion(
     if not usable:
         return state
 
-    template, confidences = _build_template(usable, geometry, config)
-    if template is None:
+    start = _build_template(usable, geometry, config)
+    if start is None:
         return state
+    template = start.template
     offset = (0.0, 0.0)
     first_bytes = no_bytes
     if images[0] is not None:
         found = _correlate(
-            images[0], template, geometry, config, last=(0.0, 0.0), support=geometry.support
+            images[0], template, geometry, config, last=(0.0, 0.0), support=start.support
         )
         offset = found.shift if found.good else (0.0, 0.0)
         first_bytes = _to_bytes(images[0])
@@ -308,9 +310,11 @@ def start_motion(
         _anchor=template.image,
         _running=template.image,
         _seen=template.weight,
+        _standing=start.standing,
+        _support=start.support,
         _offset=offset,
         _last=offset,
-        _confidences=confidences[-_CONFIDENCE_FRAMES:],
+        _confidences=start.confidences[-_CONFIDENCE_FRAMES:],
         _points=_trackable_points(template, config.flow_grid, _flow_window(geometry, config)),
         _template_bytes=_to_bytes(template.image),
         _previous=first_bytes,
@@ -617,20 +621,15 @@ def _follow(state: MotionState, image: FloatArray, found: _Found) -> MotionState
     assert template is not None
     running = state._running + config.template_rate * found.weight * (found.moved - state._running)
     # What the template does not explain, where it lies on the sensor: dirt shows here as soon
-    # as the tissue has moved. The first frames weigh equally, later ones fade.
+    # as the tissue has moved.
     rest = image - np.float32(found.gain) * _translate(
         template.image, -found.shift[0], -found.shift[1]
     )
-    rate = max(_STANDING_RATE, 1.0 / state.n_placed)
-    standing = state._standing + np.float32(rate) * (rest - state._standing)
+    standing = state._standing + np.float32(_STANDING_RATE) * (rest - state._standing)
     state = replace(state, _running=running, _standing=standing)
     if state.n_placed % config.template_refresh_frames:
         return state
-    size = np.abs(cv2.blur(standing, (3, 3)))
-    scale = _STANDING_SD * _MAD_TO_SD * float(np.median(size))
-    trust = np.ones(geometry.shape, np.float32)
-    if scale > 0:
-        trust = np.asarray(1.0 / (1.0 + (size / np.float32(scale)) ** 4), dtype=np.float32)
+    trust = _trust(standing)
     support = geometry.support * trust
     # The first frames left the image of the dirt in the template as well.
     image = 0.5 * (state._anchor + running)
@@ -701,6 +700,10 @@ def _make_geometry(
     transform_shape = tuple(
         cv2.getOptimalDFTSize(size + reach) for size, reach in zip(shape, reach_yx, strict=True)
     )
+    # Correlation by chance is larger at small shifts, where the frames overlap, than on average.
+    energy = float(np.sum(support**2))
+    everywhere = float(np.prod(transform_shape))
+    overlap = np.sqrt(float(np.sum(support**4)) * everywhere) / energy if energy > 0 else 1.0
     return _Geometry(
         frame_shape=(n_rows, n_columns),
         binning=binning,
@@ -709,6 +712,7 @@ def _make_geometry(
         max_shift=reach_yx,
         support=support,
         transform_shape=(transform_shape[0], transform_shape[1]),
+        overlap=overlap,
         hot_rows=hot[0],
         hot_columns=hot[1],
     )
@@ -863,9 +867,19 @@ def _taps(fraction: float, *, cubic: bool) -> FloatArray:
 # ---------------------------------------------------------------- template and correlation
 
 
+@dataclass(frozen=True, eq=False)
+class _Start:
+    """What the first frames give."""
+
+    template: _Template
+    support: FloatArray
+    standing: FloatArray
+    confidences: tuple[float, ...]
+
+
 def _build_template(
     images: list[FloatArray], geometry: _Geometry, config: MotionConfig
-) -> tuple[_Template | None, tuple[float, ...]]:
+) -> _Start | None:
     full = geometry.support
     starts: list[FloatArray] = [np.asarray(np.mean(images, axis=0), dtype=np.float32)]
     if len(images) > 1:
@@ -875,39 +889,76 @@ def _build_template(
         template = _make_template(start, full, geometry)
         if template is None:
             continue
-        found = _find_all(images, template, geometry, config)
+        found = _find_all(images, template, geometry, config, support=full)
         # Placed on this start and averaged: how well do the frames fit their own average?
-        averaged = _average(images, found, geometry)
+        averaged = _average(images, found, geometry, support=full)
         if averaged is None:
             continue
-        found = _find_all(images, averaged, geometry, config)
+        found = _find_all(images, averaged, geometry, config, support=full)
         score = float(np.mean([one.confidence for one in found]))
         if best is None or score > best[0]:
             best = (score, averaged, found)
     if best is None:
-        return None, ()
+        return None
     _, template, found = best
-    last = _average(images, found, geometry)
-    if last is not None:
-        template = last
-        found = _find_all(images, template, geometry, config)
-    return template, tuple(one.confidence for one in found)
+    # The first frames may already have moved: what stands still among them must not blur the
+    # template towards the sensor. Twice, as the first placing was still held by it.
+    support = geometry.support
+    standing = np.zeros(geometry.shape, np.float32)
+    for _ in range(2):
+        standing = _standing(images, found, template)
+        support = geometry.support * _trust(standing)
+        renewed = _average(images, found, geometry, support=support)
+        if renewed is None:
+            break
+        template = renewed
+        found = _find_all(images, template, geometry, config, support=support)
+    confidences = tuple(one.confidence for one in found)
+    return _Start(template, support, standing, confidences)
+
+
+def _standing(images: list[FloatArray], found: list[_Found], template: _Template) -> FloatArray:
+    """Average what the template does not explain, where it lies on the sensor."""
+    rest = [
+        image - np.float32(one.gain) * _translate(template.image, -one.shift[0], -one.shift[1])
+        for image, one in zip(images, found, strict=True)
+        if one.good
+    ]
+    return np.asarray(np.mean(rest, axis=0) if rest else 0 * template.image, dtype=np.float32)
+
+
+def _trust(standing: FloatArray) -> FloatArray:
+    """Weigh down the pixels where something stands still that does not move with the tissue."""
+    size = np.abs(cv2.blur(standing, (3, 3)))
+    scale = _STANDING_SD * _MAD_TO_SD * float(np.median(size))
+    if not scale > 0:
+        return np.ones(standing.shape, np.float32)
+    return np.asarray(1.0 / (1.0 + (size / np.float32(scale)) ** 4), dtype=np.float32)
 
 
 def _find_all(
-    images: list[FloatArray], template: _Template, geometry: _Geometry, config: MotionConfig
+    images: list[FloatArray],
+    template: _Template,
+    geometry: _Geometry,
+    config: MotionConfig,
+    *,
+    support: FloatArray,
 ) -> list[_Found]:
     found = []
     last = (0.0, 0.0)
     for image in images:
-        one = _correlate(image, template, geometry, config, last=last, support=geometry.support)
+        one = _correlate(image, template, geometry, config, last=last, support=support)
         last = one.shift if one.good else last
         found.append(one)
     return found
 
 
 def _average(
-    images: list[FloatArray], found: list[_Found], geometry: _Geometry
+    images: list[FloatArray],
+    found: list[_Found],
+    geometry: _Geometry,
+    *,
+    support: FloatArray,
 ) -> _Template | None:
     good = [one for one in found if one.good]
     if not good:
@@ -919,7 +970,7 @@ def _average(
     for image, one in zip(images, found, strict=True):
         if one.good:
             dy, dx = one.shift[0] - y0, one.shift[1] - x0
-            part = _translate(geometry.support, dy, dx)
+            part = _translate(support, dy, dx)
             total += part * _translate(image, dy, dx)
             weight += part
     mean = (total / np.maximum(weight, 1e-3 * len(good))).astype(np.float32)
@@ -934,7 +985,7 @@ def _make_template(image: FloatArray, weight: FloatArray, geometry: _Geometry) -
     if not peak > 0:
         return None
     # The lobe around 0 is short against the map, its share of the spread is small.
-    spread = float(np.sqrt(np.mean(correlation**2)))
+    spread = geometry.overlap * float(np.sqrt(np.mean(correlation**2)))
     along_y = 0.5 * (_translate(image, 1.0, 0.0) - _translate(image, -1.0, 0.0))
     along_x = 0.5 * (_translate(image, 0.0, 1.0) - _translate(image, 0.0, -1.0))
     basis = np.stack([image.ravel(), along_y.ravel(), along_x.ravel()])
@@ -967,7 +1018,7 @@ def _correlate(
     spectrum = _spectrum(image * support, geometry)
     product = cv2.mulSpectrums(spectrum, template.spectrum, 0, conjB=True)
     correlation = cv2.idft(product, flags=cv2.DFT_SCALE | cv2.DFT_REAL_OUTPUT)
-    spread = float(cv2.norm(correlation)) / float(np.sqrt(correlation.size))
+    spread = geometry.overlap * float(cv2.norm(correlation)) / float(np.sqrt(correlation.size))
     reach_y, reach_x = geometry.max_shift
     near = np.block(
         [
@@ -978,6 +1029,7 @@ def _correlate(
     row, column = _choose_peak(near, spread, last, geometry)
     height = float(near[row, column])
     at_border = row in (0, 2 * reach_y) or column in (0, 2 * reach_x)
+    # In tiny frames no peak stands out far; half of what a perfect fit has must do.
     needed = min(config.min_peak_sd, 0.5 * template.self_peak_sd)
     stands_out = spread > 0 and height > needed * spread
     start = (

@@ -186,7 +186,9 @@ def _blobs(
 ) -> AnyArray:
     """Find the strongest blobs: rows of (y, x, diameter, strength)."""
     nothing = np.zeros((0, 4))
-    if len(sigmas) < 3 or float(picture.max()) == float(picture.min()):
+    lowest, highest = float(picture.min()), float(picture.max())
+    # 1e-5: what rounding in float32 leaves of a constant picture.
+    if len(sigmas) < 3 or highest - lowest <= 1e-5 * max(abs(lowest), abs(highest)):
         return nothing
     # Relative to the surroundings: vignetting must not choose where to look.
     wide = cv2.GaussianBlur(picture, (0, 0), 2.0 * sigmas[-1])
