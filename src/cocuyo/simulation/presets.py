@@ -106,7 +106,7 @@ def random_config(
     full_scale = 2.0**bit_depth - 1
     baseline = full_scale * log_uniform(0.06, 0.4)
     # SNR = transient in photons over the noise of the soma's mean; solved for the gain.
-    target_snr = float(np.exp(np.clip(rng.normal(np.log(7.0), 0.55), np.log(2), np.log(15))))
+    target_snr = float(np.exp(np.clip(rng.normal(np.log(9.0), 0.55), np.log(3), np.log(20))))
     transient = _TYPICAL_SHAPE * 1.5 * brightness * np.sqrt(amplitude_min * amplitude_max)
     photons = (target_snr / transient) ** 2 / (0.8 * cell_px)
     photons = float(np.clip(photons, 8.0, 40000.0))

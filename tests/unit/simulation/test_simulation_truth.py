@@ -135,6 +135,18 @@ def test_somata_have_the_diameter_that_was_asked() -> None:
     assert np.median(2 * np.sqrt(area / np.pi)) == pytest.approx(12.0, rel=0.12)
 
 
+def overlap(min_distance: float) -> int:
+    config = with_changes(min_distance=min_distance, n_active=20, n_silent=25, dendrite_share=0.0)
+    truth = simulate(config, seed=1).truth
+    masks = truth.cell_masks()[np.flatnonzero(truth.in_focus)].astype(int)
+    return int((masks.sum(axis=0) > 1).sum())
+
+
+def test_somata_keep_their_distance_and_overlap_only_where_allowed() -> None:
+    assert overlap(1.5) == 0
+    assert overlap(0.3) > 10
+
+
 def test_cells_out_of_focus_are_wider_and_fainter(simulation: Simulation) -> None:
     config = with_changes(n_defocused_active=40, defocus_min_um=8.0)
     truth = simulate(config, seed=1).truth
