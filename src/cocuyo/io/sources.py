@@ -57,12 +57,34 @@ class Source:
 
 
 def plausible_rate(rate_hz: float | None) -> float | None:
-    """Return a frame rate in Hz that a recording can have, None for anything else."""
+    """Keep a frame rate that a recording can have.
+
+    Parameters
+    ----------
+    rate_hz : float or None
+        What a file says, in frames per second.
+
+    Returns
+    -------
+    float or None
+        The rate; None where it is nonsense (0, below 0.0001, 1000 or more, not finite).
+    """
     return _within(rate_hz, FRAME_RATE_RANGE_HZ)
 
 
 def plausible_pixel_size(size_um: float | None) -> float | None:
-    """Return a pixel size in µm that a recording can have, None for anything else."""
+    """Keep a pixel size that a recording can have.
+
+    Parameters
+    ----------
+    size_um : float or None
+        What a file says, in µm.
+
+    Returns
+    -------
+    float or None
+        The size; None where it is nonsense (below 0.01, 100 or more, not finite).
+    """
     return _within(size_um, PIXEL_SIZE_RANGE_UM)
 
 
@@ -73,13 +95,31 @@ def _within(value: float | None, limits: tuple[float, float]) -> float | None:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Make a sort key that puts ``msCam2`` before ``msCam10``."""
+    """Make a sort key that puts ``msCam2`` before ``msCam10``.
+
+    Parameters
+    ----------
+    name : str
+        Name of a file.
+
+    Returns
+    -------
+    tuple
+        Numbers compare as numbers, and stand before letters; upper and lower case are one.
+    """
     parts = re.split(r"(\d+)", name.casefold())
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts if p)
 
 
 def check_dtype(dtype: "np.dtype[np.generic]", name: str) -> None:
     """Refuse values that are not grey levels.
+
+    Parameters
+    ----------
+    dtype : dtype
+        Type of the values.
+    name : str
+        Name of the file, for messages.
 
     Raises
     ------
@@ -92,10 +132,20 @@ def check_dtype(dtype: "np.dtype[np.generic]", name: str) -> None:
 
 
 def to_grey(frame: AnyArray) -> AnyArray:
-    """Turn a colour frame (Y, X, 3 or 4), red first, into grey of the same type.
+    """Turn a colour frame into grey of the same type.
 
     The weights are those of ITU-R BT.601 (0.299, 0.587, 0.114), which leave three equal
     channels as they are.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (n_rows, n_columns, 3 or 4)
+        The frame, red first.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_columns)
+        Its luma.
     """
     import cv2
 
@@ -107,7 +157,18 @@ def to_grey(frame: AnyArray) -> AnyArray:
 
 
 def equal_channels(frame: AnyArray) -> bool:
-    """Say whether the first three channels of a colour frame are the same."""
+    """Say whether the first three channels of a colour frame are the same.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (n_rows, n_columns, 3 or 4)
+        The frame.
+
+    Returns
+    -------
+    bool
+        True where no pixel differs.
+    """
     return bool(
         np.array_equal(frame[..., 0], frame[..., 1])
         and np.array_equal(frame[..., 0], frame[..., 2])
@@ -306,7 +367,15 @@ class RawMovie:
 
 
 class PartOfMovie:
-    """Frames ``start`` to ``stop`` (excluded) of another movie."""
+    """Some frames of another movie.
+
+    Parameters
+    ----------
+    movie : Movie
+        The movie.
+    start, stop : int
+        First frame, and the one after the last.
+    """
 
     def __init__(self, movie: Movie, start: int, stop: int) -> None:
         self._movie = movie
@@ -321,7 +390,13 @@ class PartOfMovie:
 
 
 class JoinedMovie:
-    """Several movies one after the other."""
+    """Several movies one after the other.
+
+    Parameters
+    ----------
+    movies : sequence of Movie
+        The movies, of one frame size and type.
+    """
 
     def __init__(self, movies: Sequence[Movie]) -> None:
         self._movies = tuple(movies)

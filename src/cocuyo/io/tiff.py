@@ -372,7 +372,7 @@ class _Probe:
     dtype: "np.dtype[np.generic]"
     samples: int
     picture: AnyArray | None  # decoded where it has to be
-    colour_table: bool
+    photometric: int
 
 
 def _probe(path: Path, first: Page) -> _Probe:
@@ -386,7 +386,7 @@ def _probe(path: Path, first: Page) -> _Probe:
             samples = int(page.samplesperpixel)
             dtype = page.dtype
             picture = None if first.raw else _decode(page, path)
-            colour_table = int(page.photometric) == 3
+            photometric = int(page.photometric)
     except (RecordingError, MissingExtraError, OSError, MemoryError):
         raise
     except Exception as error:  # parsers and decoders raise whatever they like on bad bytes
@@ -396,7 +396,7 @@ def _probe(path: Path, first: Page) -> _Probe:
         msg = f"{path} holds values of a type that cannot be read ({first.layout[2]} bits)."
         raise RecordingError(msg)
     check_dtype(dtype, str(path))
-    return _Probe(facts, np.dtype(dtype), samples, picture, colour_table)
+    return _Probe(facts, np.dtype(dtype), samples, picture, photometric)
 
 
 def read_first_page(path: Path) -> AnyArray:
@@ -443,12 +443,20 @@ def _check_alike(pages: tuple[Page, ...], path: Path) -> None:
             raise RecordingError(msg)
 
 
+_PHOTOMETRIC_NOTES = {
+    0: "The file says that 0 is white; the stored values are used, so high ones count as bright.",
+    3: "The file has a colour table; the stored values are used.",
+}
+
+
 def _choose_sample(
     probe: _Probe, axes: tuple[tuple[str, int], ...], channel: int | None, path: Path
 ) -> tuple[int | None, int | None, list[str]]:
     """Say which of several values in a pixel to take, what is left of the choice, and notes."""
     n = probe.samples
-    notes = ["The file has a colour table; the stored values are used."] * probe.colour_table
+    notes = []
+    if probe.photometric in _PHOTOMETRIC_NOTES:
+        notes.append(_PHOTOMETRIC_NOTES[probe.photometric])
     n_channels = math.prod(size for label, size in axes if label == "C")
     if n > 1 and n_channels == 1 and channel is not None:
         if not 0 <= channel < n:

@@ -68,6 +68,13 @@ class VideoMovie:
     """Frames decoded one after the other; going back starts again from the first.
 
     Seeking in a video lands on a nearby key frame in many containers, so it is never used.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    shape : tuple of int
+        Number of frames that can be decoded, rows and columns.
     """
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:

@@ -319,6 +319,19 @@ def test_a_compression_without_its_decoder_names_the_extra(error, tmp_path, monk
         open_recording(path)
 
 
+@pytest.mark.parametrize(
+    ("photometric", "words"), [("miniswhite", "0 is white"), ("palette", "table")]
+)
+def test_stored_values_are_used_whatever_their_display(photometric, words, tmp_path):
+    path = tmp_path / "m.tif"
+    table = np.zeros((3, 256), np.uint16)
+    options = {"colormap": table} if photometric == "palette" else {}
+    tifffile.imwrite(path, movie("uint8"), photometric=photometric, **options)
+    recording = open_recording(path)
+    np.testing.assert_array_equal(read_all(recording), movie("uint8"))
+    assert any(words in note for note in recording.notes)
+
+
 # --- Rate and pixel size -----------------------------------------------------------------------
 
 
