@@ -15,7 +15,7 @@
     now = index;
     const entry = data.rois[now];
     chooser.value = String(now);
-    byId("about").textContent = entry.about;
+    byId("about").textContent = `${entry.name} · ${entry.about}`;
     mark(entry.roi, scroll);
     draw();
   };

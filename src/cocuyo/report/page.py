@@ -280,7 +280,7 @@ def _field(result: Result, shown: Sequence[int]) -> str:
         '<label><input type="checkbox" id="show-rejected"'
         f"{'' if accepted else ' checked'}> show rejected candidates</label>"
     )
-    hint = "<p>Click an outline or a number to see its trace.</p>" if shown else ""
+    hint = '<p class="hint">Click an outline or a number to see its trace.</p>' if shown else ""
     caption = (
         "Mask: the pixels of each accepted ROI (the traces come from these)"
         if accepted
@@ -340,7 +340,7 @@ def _raster(result: Result) -> str:
         return ""
     return (
         "<section><h2>Raster</h2><p>A bar where an ROI is active; to the right, its number of "
-        "events. Click a row to see its trace.</p>"
+        'events. <span class="hint">Click a row to see its trace.</span></p>'
         f"<figure>{raster_figure(result)}</figure></section>"
     )
 
@@ -358,8 +358,8 @@ def _viewer_place(result: Result) -> str:
     return (
         '<section id="viewer"><h2>Trace of one ROI</h2>'
         "<p>ΔF/F₀, the difference-of-Gaussians signal with its threshold, and the activity it "
-        "gives. Arrow keys ← → go from ROI to ROI; drag across the plot to zoom, double-click "
-        f"to see all.{rest}</p>"
+        'gives. <span class="hint">Arrow keys ← → go from ROI to ROI; drag across the plot '
+        f"to zoom, double-click to see all.</span>{rest}</p>"
         '<div class="bar"><button type="button" id="previous" aria-label="previous ROI">←</button>'
         '<select id="choose" aria-label="ROI"></select>'
         '<button type="button" id="next" aria-label="next ROI">→</button>'
@@ -406,7 +406,8 @@ def _table(result: Result, shown: Sequence[int]) -> str:
     if len(shown) < len(rois):
         rest = f" {len(shown)} of {len(rois)} are shown; all are in <code>rois.csv</code>."
     return (
-        "<section><h2>All candidates</h2><p>Click a heading to sort, a row to see its trace."
+        '<section class="long"><h2>All candidates</h2><p><span class="hint">Click a heading '
+        "to sort, a row to see its trace.</span>"
         f'{rest}</p><form class="choices" id="table-form">'
         '<label><input type="radio" name="which" value="all" checked> all</label>'
         '<label><input type="radio" name="which" value="yes"> accepted</label>'
@@ -438,7 +439,7 @@ def _provenance(result: Result) -> str:
     if len(settings) > _SETTINGS_CHARACTERS:
         settings = settings[:_SETTINGS_CHARACTERS] + "\n… (the rest is in run.json)"
     return (
-        '<section><h2>How it was made</h2><table class="plain">'
+        '<section class="long"><h2>How it was made</h2><table class="plain">'
         f"{facts}</table><details><summary>Complete settings</summary>"
         f"<pre>{_escape(settings)}</pre></details></section>"
     )
