@@ -55,7 +55,7 @@ def test_every_data_set_is_documented_with_its_type_and_shape(folder):
     for path, (kind, shape) in documented.items():
         dtype, actual = found[path]
         assert actual == tuple(sizes[axis] for axis in shape.strip("()").split(", ")), path
-        assert (dtype == object) if kind == "UTF-8 text" else (dtype == kind), path
+        assert dtype == ("O" if kind == "UTF-8 text" else kind), path
 
 
 def test_the_python_example_runs(folder, monkeypatch):

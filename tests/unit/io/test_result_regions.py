@@ -58,6 +58,8 @@ def test_one_pixel_is_outlined_at_its_corners_clockwise():
 
 def test_pixels_that_touch_at_a_corner_share_one_outline():
     assert len(outline(np.eye(3, dtype=np.bool_))) == 1
+    hook = np.array([[1, 0, 0], [1, 0, 1], [1, 1, 0]], np.bool_)
+    assert len(outline(hook)) == 1
 
 
 def test_a_ring_has_an_outer_and_an_inner_outline_of_opposite_turn():
