@@ -41,7 +41,7 @@ def grey_picture(image: FloatArray, *, valid: BoolArray | None = None) -> str:
         rows, columns = (max(1, round(n * MAX_SIDE_PX / longest)) for n in grey.shape)
         grey = np.asarray(cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA))
     bytes_image = np.round(grey).astype(np.uint8)
-    _, data = cv2.imencode(".png", bytes_image, [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    _, data = cv2.imencode(".png", bytes_image, [cv2.IMWRITE_PNG_COMPRESSION, 4])
     kind = "png"
     if data.nbytes > MAX_PNG_BYTES:
         _, data = cv2.imencode(".jpg", bytes_image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
