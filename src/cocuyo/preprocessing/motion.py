@@ -47,6 +47,10 @@ _SAMPLE = 4096
 # robust standard deviations lose their weight.
 _STANDING_RATE = 0.02
 _STANDING_SD = 3.0
+# Side of the tiles whose two interleaved halves place a frame independently, soma diameters;
+# and the memory of the error and of the steps so measured, frames.
+_TILE = 3.0
+_ERROR_FRAMES = 30
 # A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
 _MAD_TO_SD = 1.4826
 
@@ -91,6 +95,12 @@ class MotionConfig(FrozenConfig):
         ge=0,
         le=10,
         description="Steps of subpixel refinement; each costs about 0.5 ms per frame.",
+    )
+    shrink: bool = Field(
+        default=True,
+        description="template_correlation: reduce the step from frame to frame by the share "
+        "that is measurement error, known from two halves of the field. Steadier in dim "
+        "recordings, with a small lag there; no effect in clear ones.",
     )
     min_peak_sd: float = Field(
         default=4.5,
@@ -151,6 +161,7 @@ class _Geometry:
     support: FloatArray
     transform_shape: tuple[int, int]
     overlap: float
+    tiles: FloatArray
     hot_rows: np.ndarray[Any, np.dtype[np.intp]]
     hot_columns: np.ndarray[Any, np.dtype[np.intp]]
 
@@ -198,6 +209,8 @@ class MotionState:
     _support: FloatArray
     _offset: tuple[float, float]
     _last: tuple[float, float]
+    _error: float
+    _step: float
     _brightness: tuple[float, ...]
     _confidences: tuple[float, ...]
     _points: FloatArray
@@ -279,6 +292,8 @@ def start_motion(
         _support=geometry.support,
         _offset=(0.0, 0.0),
         _last=(0.0, 0.0),
+        _error=0.0,
+        _step=0.0,
         _brightness=(),
         _confidences=(),
         _points=np.zeros((0, 1, 2), np.float32),
@@ -314,6 +329,8 @@ def start_motion(
         _support=start.support,
         _offset=offset,
         _last=offset,
+        _error=start.error,
+        _step=start.step,
         _confidences=start.confidences[-_CONFIDENCE_FRAMES:],
         _points=_trackable_points(template, config.flow_grid, _flow_window(geometry, config)),
         _template_bytes=_to_bytes(template.image),
@@ -551,6 +568,7 @@ class _Found:
     shift: tuple[float, float]
     confidence: float
     gain: float
+    error: float
     good: bool
     moved: FloatArray
     weight: FloatArray
@@ -599,12 +617,33 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
         ), state
     if not good:
         return _Placed(kept, found.confidence, flags | FLAG_UNPLACED), state
+    if config.method == "template_correlation" and config.shrink:
+        found, state = _shrink(found, state)
     state = replace(state, _last=found.shift)
     if config.method == "lucas_kanade":
         state = replace(state, _previous=_to_bytes(image))
     elif not flash:
         state = _follow(state, image, found)
     return _Placed(_in_pixels(found.shift, state), found.confidence, flags), state
+
+
+def _shrink(found: _Found, state: MotionState) -> tuple[_Found, MotionState]:
+    """Take of the step since the last frame only the share that is not measurement error.
+
+    The share is 1 - error variance / mean square step (James and Stein 1961, with the error
+    known): all of it in a clear recording, nothing where the steps are no larger than the
+    error, so that noise and firing cells do not shake a recording that stands still.
+    """
+    rate = 1.0 / _ERROR_FRAMES
+    dy, dx = found.shift[0] - state._last[0], found.shift[1] - state._last[1]
+    square = 0.5 * (dy * dy + dx * dx)
+    error = state._error + rate * (found.error - state._error)
+    step = state._step + rate * (square - state._step)
+    state = replace(state, _error=error, _step=step)
+    usual = max(step, square)
+    share = max(0.0, 1.0 - error / usual) if usual > 0 else 1.0
+    shift = (state._last[0] + share * dy, state._last[1] + share * dx)
+    return replace(found, shift=shift), state
 
 
 def _in_pixels(shift: tuple[float, float], state: MotionState) -> tuple[float, float]:
@@ -700,6 +739,9 @@ def _make_geometry(
     transform_shape = tuple(
         cv2.getOptimalDFTSize(size + reach) for size, reach in zip(shape, reach_yx, strict=True)
     )
+    side = max(2, round(_TILE * diameter))
+    tile_y, tile_x = (np.arange(size) // side for size in shape)
+    tiles = ((tile_y[:, None] + tile_x[None, :]) % 2).astype(np.float32)
     # Correlation by chance is larger at small shifts, where the frames overlap, than on average.
     energy = float(np.sum(support**2))
     everywhere = float(np.prod(transform_shape))
@@ -713,6 +755,7 @@ def _make_geometry(
         support=support,
         transform_shape=(transform_shape[0], transform_shape[1]),
         overlap=overlap,
+        tiles=tiles,
         hot_rows=hot[0],
         hot_columns=hot[1],
     )
@@ -874,6 +917,8 @@ class _Start:
     template: _Template
     support: FloatArray
     standing: FloatArray
+    error: float
+    step: float
     confidences: tuple[float, ...]
 
 
@@ -914,7 +959,10 @@ def _build_template(
         template = renewed
         found = _find_all(images, template, geometry, config, support=support)
     confidences = tuple(one.confidence for one in found)
-    return _Start(template, support, standing, confidences)
+    good = [one for one in found if one.good]
+    error = float(np.mean([one.error for one in good])) if good else 0.0
+    steps = np.diff([one.shift for one in good], axis=0) if len(good) > 1 else np.zeros((1, 2))
+    return _Start(template, support, standing, error, float(np.mean(steps**2)), confidences)
 
 
 def _standing(images: list[FloatArray], found: list[_Found], template: _Template) -> FloatArray:
@@ -1100,7 +1148,15 @@ def _finish(
     norm = float(np.vdot(weight * moved, moved)) * own
     confidence = float(np.clip(common / np.sqrt(norm), -1.0, 1.0)) if norm > 0 else 0.0
     gain = common / own if own > 0 else 0.0
-    return _Found((dy, dx), confidence, gain, good, moved, weight)
+    # Two halves of the field, in interleaved tiles, each say what they would still correct; half
+    # their difference has the error of the whole, also where cells that fire cause it.
+    error = 0.0
+    if good and refinements is None:
+        first = _step(moved, template, weight * geometry.tiles)
+        second = _step(moved, template, weight * (1.0 - geometry.tiles))
+        error = float(np.mean([(0.5 * (a - b)) ** 2 for a, b in zip(first, second, strict=True)]))
+        error = min(error, 4.0)  # the least squares see no further than about 2 px
+    return _Found((dy, dx), confidence, gain, error, good, moved, weight)
 
 
 def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[float, float]:

@@ -320,3 +320,10 @@ def test_no_frames_leave_the_state_as_it_was(moving):
     motion, after = place_frames(moving[0][:0], state)
     assert motion.shifts.shape == (0, 2)
     assert after is state
+
+
+def test_shrinking_steadies_a_dim_still_recording_and_leaves_a_clear_moving_one(moving):
+    still = film(np.zeros((60, 2)), photons=15)
+    assert np.std(place(still).shifts) < 0.9 * np.std(place(still, shrink=False).shifts)
+    movie, _ = moving
+    assert rms(place(movie).shifts, place(movie, shrink=False).shifts) < 0.02
