@@ -346,6 +346,9 @@ def place_frames(frames: AnyArray, state: MotionState) -> tuple[Motion, MotionSt
     gradients (Lucas and Kanade 1981, with Cauchy weights), which leaves out what does not move
     with the tissue: dirt on the sensor, cells that fire. Half of the template stays that of
     the first frames, so it cannot drift away; the other half follows the placed frames slowly.
+    What stands still on the sensor while the tissue moves is learnt and left out. Of each step
+    only the share that is not measurement error is taken (``config.shrink``); the error is
+    known from two halves of the field that place the frame independently.
 
     ``lucas_kanade``: the paper's method (its reference 16). Pyramidal optical flow from the
     last placed frame to this one at the best point of each grid cell, checked forward and
