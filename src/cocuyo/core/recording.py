@@ -23,7 +23,7 @@ class Movie(Protocol):
         ...
 
     @property
-    def dtype(self) -> np.dtype:  # type: ignore[type-arg]  # any real dtype
+    def dtype(self) -> np.dtype:
         """Type of the values as acquired."""
         ...
 
@@ -51,7 +51,7 @@ class ArrayMovie:
         return n_frames, n_rows, n_columns
 
     @property
-    def dtype(self) -> np.dtype:  # type: ignore[type-arg]  # any real dtype
+    def dtype(self) -> np.dtype:
         """Type of the values as acquired."""
         return self.frames.dtype
 

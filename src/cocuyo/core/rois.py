@@ -59,7 +59,7 @@ class RoiSet:
         """
         nothing = np.zeros(0, np.float32)
         return cls(
-            sparse.csr_array((0, frame_shape[0] * frame_shape[1]), dtype=np.float32),
+            sparse.csr_array(np.zeros((0, frame_shape[0] * frame_shape[1]), np.float32)),
             frame_shape,
             (),
             np.zeros(0, np.bool_),
