@@ -29,9 +29,9 @@ class Traces:
     neuropil : ndarray of float32, shape (n_rois, n_frames)
         Mean of the surrounding ring, in camera counts.
     neuropil_coefficient : ndarray of float32, shape (n_rois,)
-        Share of the neuropil trace that was subtracted, in [0, 1].
+        Share of the neuropil's changes that was subtracted, in [0, 1.3].
     corrected : ndarray of float32, shape (n_rois, n_frames)
-        ``raw - neuropil_coefficient * (neuropil - its baseline)``, in camera counts.
+        ``raw - neuropil_coefficient * (neuropil - its median)``, in camera counts.
     delta_f_over_f : ndarray of float32, shape (n_rois, n_frames)
         Corrected trace relative to its running baseline; 0.5 is 50 % above it.
     dog : ndarray of float32, shape (n_rois, n_frames)

@@ -1,7 +1,14 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
 from cocuyo.pipeline.analysis import Analysis, analyse, final_mask
-from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
+from cocuyo.pipeline.finish import (
+    Extracted,
+    Finished,
+    Maps,
+    extract_traces,
+    finish_candidates,
+    finish_mask,
+)
 from cocuyo.pipeline.model import (
     FORMAT_VERSION,
     Model,
@@ -18,6 +25,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PRESETS",
     "Analysis",
+    "Extracted",
     "Finished",
     "Maps",
     "Model",
@@ -27,6 +35,7 @@ __all__ = [
     "ScaleConfig",
     "analyse",
     "blob_labels",
+    "extract_traces",
     "final_mask",
     "finish_candidates",
     "finish_mask",

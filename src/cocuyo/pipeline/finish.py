@@ -173,17 +173,16 @@ def finish_candidates(
         return _nothing(recording)
     images = [images[i] for i in kept]
     footprints = _footprints(images, size=shape[0] * shape[1])
-    extracted = _extract(
+    extracted = extract_traces(
         recording,
         motion,
         footprints,
-        maps.valid,
-        config,
-        diameter_px,
-        progress,
-        "extracting traces",
+        valid=maps.valid,
+        config=config,
+        diameter_px=diameter_px,
+        progress=progress,
     )
-    traces, raster, events = extracted
+    traces, raster, events = extracted.traces, extracted.raster, extracted.events
     scene = Scene(maps.mean, maps.probability, maps.contrast, diameter_px)
     counts = events.count(len(kept))
     features = np.stack(
@@ -271,9 +270,16 @@ def finish_mask(
         ),
         shape=(n_rois, flat.size),
     )
-    traces, raster, events = _extract(
-        recording, motion, footprints, valid, config, diameter_px, progress, "extracting traces"
+    extracted = extract_traces(
+        recording,
+        motion,
+        footprints,
+        valid=valid,
+        config=config,
+        diameter_px=diameter_px,
+        progress=progress,
     )
+    traces, raster, events = extracted.traces, extracted.raster, extracted.events
     counts = events.count(n_rois)
     smallest = config.verification.min_area_share * np.pi * (diameter_px / 2) ** 2
     reasons = []
@@ -331,17 +337,62 @@ def _draw(
     return images, patches.index, inside
 
 
-def _extract(
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """Traces of given ROIs and the activity in them.
+
+    Attributes
+    ----------
+    traces : Traces
+        Of each ROI.
+    raster : ndarray of bool, shape (n_rois, n_frames)
+        Activity.
+    events : Events
+        The events.
+    """
+
+    traces: Traces
+    raster: BoolArray
+    events: Events
+
+
+def extract_traces(
     recording: Recording,
     motion: Motion,
     footprints: sparse.csr_array,
+    *,
     valid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
-    progress: ProgressCallback,
-    stage: str,
-) -> tuple[Traces, BoolArray, Events]:
-    """Traces, raster and events of given ROIs; one pass over the recording."""
+    progress: ProgressCallback = ignore_progress,
+    stage: str = "extracting traces",
+) -> Extracted:
+    """Read the traces of given ROIs and find their events; one pass over the recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts and flags.
+    footprints : csr_array, shape (n_rois, n_rows * n_columns)
+        Pixels of each ROI; at least one each.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels in view at all times and not excluded.
+    config : PipelineConfig
+        Settings of traces and validation.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    progress : callable, optional
+        Called after each block.
+    stage : str, default: "extracting traces"
+        Name for the progress.
+
+    Returns
+    -------
+    Extracted
+        Traces, raster and events.
+    """
     shape, rate = recording.frame_shape, recording.rate_hz
     bounds = footprints.indptr
     pixels = [footprints.indices[a:b] for a, b in pairwise(bounds)]
@@ -372,7 +423,7 @@ def _extract(
         activity.threshold,
         corrected.noise,
     )
-    return traces, activity.raster, activity.events
+    return Extracted(traces, activity.raster, activity.events)
 
 
 def _two_traces(

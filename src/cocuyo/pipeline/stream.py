@@ -162,7 +162,7 @@ def set_up(
     motion = start_motion(first, config=config.motion, diameter_px=diameter_px, exclude=exclude)
     factor = config.scale.factor(diameter_px)
     placed, _ = place_frames(first, motion)
-    corrected = apply_shifts(first, placed.shifts)
+    corrected = apply_shifts(first, placed.shifts, interpolation="cubic")
     per_step = min(config.networks.temporal.frames_per_step(rate), recording.n_frames)
     # The contrast starts from means of the length it will see, or its noise would not fit.
     per_mean = max(per_step, 1)
@@ -221,7 +221,7 @@ def stream_steps(
     per_block = block_frames(recording, multiple=k)
     for start, block in recording.blocks(per_block):
         motion, state = place_frames(block, state)
-        corrected = apply_shifts(block, motion.shifts)
+        corrected = apply_shifts(block, motion.shifts, interpolation="cubic")
         for first in range(0, len(block), k):
             span = slice(first, min(first + k, len(block)))
             flags = motion.flags[span]
@@ -297,7 +297,7 @@ def corrected_blocks(
     """
     for start, block in recording.blocks(block_frames(recording)):
         stop = start + len(block)
-        yield start, apply_shifts(block, motion.shifts[start:stop])
+        yield start, apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
         progress(Progress(stage, stop, recording.n_frames))
 
 

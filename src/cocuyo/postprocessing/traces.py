@@ -13,16 +13,22 @@ class TraceConfig(FrozenConfig):
     """Neuropil and baseline of the traces."""
 
     ring_inner_diameters: float = Field(
-        default=0.35,
+        default=0.6,
         ge=0,
         description="Gap between an ROI and its ring, in soma diameters. Larger keeps the cell's "
         "own blur out of the ring.",
     )
     ring_outer_diameters: float = Field(
-        default=1.4,
+        default=2.2,
         gt=0,
         description="Outer distance of the ring from the ROI, in soma diameters. Larger has less "
         "noise and is less local.",
+    )
+    max_coefficient: float = Field(
+        default=1.3,
+        ge=0,
+        description="Largest share of the ring's changes that is subtracted. Above 1 serves ROIs "
+        "that lie brighter than their ring.",
     )
     baseline_window_s: float = Field(
         default=30.0,
@@ -31,7 +37,7 @@ class TraceConfig(FrozenConfig):
         "transient.",
     )
     baseline_percentile: float = Field(
-        default=20.0,
+        default=30.0,
         ge=0,
         le=50,
         description="Percentile that defines the baseline. Lower suits cells that are active "
@@ -46,7 +52,7 @@ class CorrectedTraces:
     Attributes
     ----------
     coefficient : ndarray of float32, shape (n_rois,)
-        Share of the ring's changes that was subtracted, in [0, 1].
+        Share of the ring's changes that was subtracted, in [0, 1.3].
     corrected : ndarray of float32, shape (n_rois, n_frames)
         Camera counts.
     delta_f_over_f : ndarray of float32, shape (n_rois, n_frames)
@@ -235,10 +241,10 @@ def correct_traces(
 ) -> CorrectedTraces:
     r"""Subtract what the surround does and express the rest relative to the baseline.
 
-    The corrected trace is ``raw - c * (neuropil - its baseline)``: the level of the raw
-    trace stays, only the surround's changes leave. ``c`` in [0, 1] is fitted by least
-    squares on the frames in which the ROI is quiet, after slow changes are removed from
-    both. ΔF/F₀ divides by the running baseline of the corrected trace, which in
+    The corrected trace is ``raw - c * (neuropil - its median)``: the level of the raw
+    trace stays, only the surround's changes leave, slow ones (bleaching, flicker) too.
+    ``c`` in [0, `config.max_coefficient`] is fitted by least squares on the frames in which
+    the ROI is quiet, after slow changes are removed from both. ΔF/F₀ divides by the running baseline of the corrected trace, which in
     one-photon data holds the background and is therefore never near zero; where it
     is (offset-subtracted data), a floor of 5 % of the median level across ROIs serves.
 
@@ -272,9 +278,14 @@ def correct_traces(
     surround = neuropil - running_baseline(neuropil, frame_rate_hz=frame_rate_hz, config=config)
     own = raw - running_baseline(raw, frame_rate_hz=frame_rate_hz, config=config)
     coefficient = np.array(
-        [_quiet_slope(o, s) for o, s in zip(own, surround, strict=True)], np.float32
+        [
+            _quiet_slope(o, s, largest=config.max_coefficient)
+            for o, s in zip(own, surround, strict=True)
+        ],
+        np.float32,
     )
-    corrected = (raw - coefficient[:, None] * surround).astype(np.float32)
+    changes = neuropil - np.median(neuropil, axis=1, keepdims=True)
+    corrected = (raw - coefficient[:, None] * changes).astype(np.float32)
     baseline = running_baseline(corrected, frame_rate_hz=frame_rate_hz, config=config)
     level = baseline - np.float32(offset_counts)
     floor = max(0.05 * float(np.median(np.abs(level))), 1e-3)
@@ -288,7 +299,7 @@ def correct_traces(
     )
 
 
-def _quiet_slope(own: FloatArray, surround: FloatArray) -> float:
+def _quiet_slope(own: FloatArray, surround: FloatArray, *, largest: float) -> float:
     """Fit own = c * surround + constant on the frames in which the residual is small."""
     quiet = np.ones(len(own), np.bool_)
     slope = 0.0
@@ -298,7 +309,7 @@ def _quiet_slope(own: FloatArray, surround: FloatArray) -> float:
         power = float(s @ s)
         if power <= 0 or quiet.sum() < 10:
             return 0.0
-        slope = float(np.clip(s @ (o - o.mean()) / power, 0.0, 1.0))
+        slope = float(np.clip(s @ (o - o.mean()) / power, 0.0, largest))
         residual = own - slope * surround
         middle = np.median(residual)
         spread = (middle - np.percentile(residual, 25)) / 0.6745

@@ -25,7 +25,7 @@ class ValidationConfig(FrozenConfig):
         "long transients short and parts trains better.",
     )
     threshold_sd: float = Field(
-        default=4.0,
+        default=3.5,
         gt=0,
         description="Height an event must reach, in standard deviations of the noise of the DoG "
         "signal. Higher misses small events and reports fewer false ones.",

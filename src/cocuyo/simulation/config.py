@@ -176,7 +176,7 @@ class SimulationConfig(FrozenConfig):
         default=2000.0, gt=0, description="Background at the brightest place, counts over offset."
     )
     gain_counts_per_photon: float = Field(
-        default=4.0, ge=0, description="Counts of one photoelectron; 0 leaves out shot noise."
+        default=1.5, ge=0, description="Counts of one photoelectron; 0 leaves out shot noise."
     )
     read_noise_counts: float = Field(default=12.0, ge=0, description="Read noise, counts RMS.")
     offset_counts: float = Field(default=100.0, ge=0, description="Counts in the dark.")

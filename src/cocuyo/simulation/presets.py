@@ -11,14 +11,14 @@ PRESETS: dict[str, SimulationConfig] = {
         n_silent=60,
         n_defocused_active=12,
         n_defocused_silent=30,
-        gain_counts_per_photon=1.5,
+        gain_counts_per_photon=0.8,
         drift_px=3.0,
     ),
     "slice": SimulationConfig(),
     "sparse": SimulationConfig(
         n_active=14,
         n_silent=35,
-        gain_counts_per_photon=6.0,
+        gain_counts_per_photon=2.0,
         n_defocused_active=8,
         n_defocused_silent=15,
     ),
@@ -42,7 +42,7 @@ PRESETS: dict[str, SimulationConfig] = {
         brightness=0.18,
         read_noise_counts=6.0,
         baseline_counts=600.0,
-        gain_counts_per_photon=1.3,
+        gain_counts_per_photon=0.7,
         bleaching=0.3,
     ),
 }
@@ -106,7 +106,7 @@ def random_config(
     full_scale = 2.0**bit_depth - 1
     baseline = full_scale * log_uniform(0.06, 0.4)
     # SNR = transient in photons over the noise of the soma's mean; solved for the gain.
-    target_snr = float(np.exp(np.clip(rng.normal(np.log(9.0), 0.55), np.log(3), np.log(20))))
+    target_snr = float(np.exp(np.clip(rng.normal(np.log(13.0), 0.6), np.log(3), np.log(45))))
     transient = _TYPICAL_SHAPE * 1.5 * brightness * np.sqrt(amplitude_min * amplitude_max)
     photons = (target_snr / transient) ** 2 / (0.8 * cell_px)
     photons = float(np.clip(photons, 8.0, 40000.0))

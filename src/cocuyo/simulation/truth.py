@@ -168,6 +168,21 @@ class Truth:
         """
         return self.union(self.cut & self.in_focus) & ~self.union(self.functional & ~self.cut)
 
+    @cached_property
+    def transient_snr(self) -> FloatArray:
+        """Rise of each event of a functional cell over the noise of its soma's mean."""
+        values = []
+        for cell, first_s, last_s in self.events:
+            index = int(cell)
+            if not self.functional[index]:
+                continue
+            trace = self.traces[index]
+            # 0.5 s: the rise and some frames after the last spike.
+            start, stop = int(first_s * self.fps), int((last_s + 0.5) * self.fps) + 2
+            rise = trace[start:stop].max() - trace[max(0, start - 1)]
+            values.append(self.snr[index] * rise / trace.max())
+        return np.asarray(values, np.float32)
+
     def regions(self, *, name: str = "truth") -> Regions:
         """Give the cells in focus in the form that evaluation scores.
 

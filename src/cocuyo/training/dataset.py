@@ -39,14 +39,14 @@ from cocuyo.simulation import Simulation, random_config, simulate
 
 Split = Literal["training", "validation", "test"]
 Labels = Literal["truth", "srname"]
-FORMAT = 3
+FORMAT = 4
 """Version of the folders; folders of another version are made again."""
 
 
 class DatasetConfig(FrozenConfig):
     """How many recordings of which size a training sees."""
 
-    n_training: int = Field(default=40, ge=1, description="Recordings to train on.")
+    n_training: int = Field(default=48, ge=1, description="Recordings to train on.")
     n_validation: int = Field(
         default=8, ge=1, description="Recordings to stop early on, from other experiments."
     )
