@@ -16,6 +16,10 @@ from cocuyo.core import AnyArray, Movie, RecordingError
 FRAME_RATE_RANGE_HZ = (1e-4, 1000.0)
 PIXEL_SIZE_RANGE_UM = (0.01, 100.0)
 
+# More than any recording has: numbers above these come from damaged headers.
+MAX_FRAMES = 10**7
+MAX_FRAME_PIXELS = 2**28
+
 _AXIS_NAMES = {"T": "times", "Z": "planes (Z)", "C": "channels (C)"}
 
 
@@ -228,6 +232,9 @@ def select_frames(
     RecordingError
         If more than one axis is left, or an index is outside its axis.
     """
+    if math.prod(size for _, size in axes) > MAX_FRAMES:
+        msg = f"{name} says that it holds {axes} images; its header is damaged."
+        raise RecordingError(msg)
     labels = [label for label, _ in axes]
     sizes = [size for _, size in axes]
     index: list[int | slice | None] = [None] * len(axes)

@@ -24,6 +24,8 @@ from cocuyo.core import AnyArray, MissingExtraError, RecordingError
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
     GREY_NOTE,
+    MAX_FRAME_PIXELS,
+    MAX_FRAMES,
     RawMovie,
     Source,
     check_dtype,
@@ -165,6 +167,8 @@ def _read_page(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tup
         starts = tags[_TILE_OFFSETS] if _TILE_OFFSETS in tags else tags[_STRIP_OFFSETS]
     except (KeyError, IndexError):
         raise _Broken(_BAD_DIRECTORY) from None
+    if not 0 < width * length <= MAX_FRAME_PIXELS:
+        raise _Broken(_BAD_DIRECTORY)
     bits = tags.get(_BITS, (1,))
     samples = tags.get(_SAMPLES, (1,))[0]
     compression = tags.get(_COMPRESSION, (1,))[0]
@@ -326,6 +330,9 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
         raise RecordingError(msg)
     probe = _probe(path, chain.pages[0])
     facts, first, dtype = probe.facts, chain.pages[0], probe.dtype
+    if facts.n_planes > MAX_FRAMES:
+        msg = f"{path} says that it holds {facts.n_planes} images; its description is damaged."
+        raise RecordingError(msg)
     frame_shape = (int(first.layout[1]), int(first.layout[0]))
     offsets, damage, n_promised = _place_planes(chain, facts, dtype.itemsize, path.stat().st_size)
     pages = chain.pages
@@ -502,7 +509,7 @@ def _place_planes(
     if chain.damage and n_planes == 1 and first.raw and np.all(steps == n_bytes):
         # The description is lost too. Where the second directory was to lie several images on,
         # these images lie before it.
-        n_planes = (chain.second_ifd - first.start) // n_bytes
+        n_planes = min((chain.second_ifd - first.start) // n_bytes, MAX_FRAMES)
     if n_planes <= n_pages:
         return None, chain.damage, n_pages
     end = first.start + n_bytes * n_planes
@@ -767,6 +774,8 @@ def _ome_pages(pixels: ET.Element, order: str, sizes: dict[str, int]) -> NDArray
     """
     shape = tuple(sizes[axis] for axis in order)
     n_planes = math.prod(shape)
+    if not 0 < n_planes <= MAX_FRAMES:
+        return None
     pages = np.full(n_planes, -1, np.int64)
     files = set()
     ifd = 0

@@ -203,6 +203,19 @@ def test_a_damaged_byte_never_ends_in_anything_but_a_clear_error(at, value, writ
         pass
 
 
+def test_numbers_that_no_recording_has_are_damage(tmp_path):
+    path = tmp_path / "m.tif"
+    whole(path, movie(), compression="zlib")
+    content = bytearray(path.read_bytes())
+    content[21] = 108  # the width becomes 1.8 thousand million
+    path.write_bytes(content)
+    with pytest.raises(RecordingError, match="directory of the next page is damaged"):
+        open_recording(path)
+    tifffile.imwrite(path, movie(), description="ImageJ=1\nimages=900000000000\n", metadata=None)
+    with pytest.raises(RecordingError, match="its description is damaged"):
+        open_recording(path)
+
+
 # --- Axes --------------------------------------------------------------------------------------
 
 
