@@ -1,5 +1,6 @@
 """Weights of the networks: to and from safetensors, and out to the engine's graphs."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -94,11 +95,14 @@ def save_networks(
         "classify": (_Classify(temporal), (state, state.clone()), 2),
     }
     for name, (network, example, n_inputs) in examples.items():
-        graph = ov.convert_model(
-            network,
-            example_input=example,
-            input=[ov.PartialShape([1, -1, -1, -1])] * n_inputs,
-        )
+        with warnings.catch_warnings():
+            # OpenVINO traces with torch.jit, which torch 2.9 and later call deprecated.
+            warnings.filterwarnings("ignore", r".*torch\.jit", DeprecationWarning)
+            graph = ov.convert_model(
+                network,
+                example_input=example,
+                input=[ov.PartialShape([1, -1, -1, -1])] * n_inputs,
+            )
         ov.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
     for array in tensors.values():
         if not np.isfinite(array.numpy().astype(np.float64)).all():
