@@ -828,8 +828,10 @@ def _overlay(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in given.items():
         below = base.get(key)
-        nested = isinstance(value, dict) and isinstance(below, dict)
-        merged[key] = _overlay(below, value) if nested else value
+        if isinstance(value, dict) and isinstance(below, dict):
+            merged[key] = _overlay(below, value)
+        else:
+            merged[key] = value
     return merged
 
 

@@ -183,8 +183,8 @@ def split_mask(
     padded = np.pad(mask, 1)
     distance = ndimage.distance_transform_edt(padded)[1:-1, 1:-1].astype(np.float32)
     height = distance if strength is None else np.where(mask, strength, 0).astype(np.float32)
-    height = cv2.GaussianBlur(height, (0, 0), max(0.12 * diameter_px, 0.6))
-    height = np.where(mask, height, 0).astype(np.float32)
+    blurred = cv2.GaussianBlur(height, (0, 0), max(0.12 * diameter_px, 0.6))
+    height = np.where(mask, blurred, 0).astype(np.float32)
     regions, n_regions = ndimage.label(mask)
     seeds = find_seeds(
         np.ones_like(height),
@@ -202,8 +202,8 @@ def split_mask(
     # Uphill assignment: each pixel joins the marker reached first from above.
     top = float(height.max()) or 1.0
     cost = np.clip(254 * (1 - height / top), 0, 254).astype(np.uint8)
-    flooded = ndimage.watershed_ift(cost, np.where(mask, markers, 0).astype(np.int32) + 0)
+    flooded = ndimage.watershed_ift(cost, np.where(mask, markers, 0).astype(np.int32))
     flooded = np.where(mask, flooded, 0)
     _, labels = np.unique(flooded, return_inverse=True)
-    labels = labels.reshape(mask.shape).astype(np.int32)
-    return labels if (flooded == 0).any() else labels + 1
+    parted = labels.reshape(mask.shape).astype(np.int32)
+    return np.asarray(parted if (flooded == 0).any() else parted + 1, np.int32)

@@ -137,7 +137,7 @@ def averaging_weights(pixels: list[AnyArray], *, size: int) -> sparse.csr_array:
     """
     lengths = np.array([len(p) for p in pixels], np.int64)
     if len(pixels) == 0:
-        return sparse.csr_array((0, size), dtype=np.float32)
+        return sparse.csr_array(np.zeros((0, size), np.float32))
     data = np.repeat(1.0 / lengths, lengths).astype(np.float32)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     return sparse.csr_array(
@@ -244,7 +244,8 @@ def correct_traces(
     The corrected trace is ``raw - c * (neuropil - its median)``: the level of the raw
     trace stays, only the surround's changes leave, slow ones (bleaching, flicker) too.
     ``c`` in [0, `config.max_coefficient`] is fitted by least squares on the frames in which
-    the ROI is quiet, after slow changes are removed from both. ΔF/F₀ divides by the running baseline of the corrected trace, which in
+    the ROI is quiet, after slow changes are removed from both. ΔF/F₀ divides by the running
+    baseline of the corrected trace, which in
     one-photon data holds the background and is therefore never near zero; where it
     is (offset-subtracted data), a floor of 5 % of the median level across ROIs serves.
 

@@ -211,7 +211,7 @@ def describe_candidate(
     axes = np.sqrt(np.maximum(np.linalg.eigvalsh(spread + 0.08 * np.eye(2)), 1e-6))
     outside = ndimage.distance_transform_edt(~mask)
     inner = ndimage.distance_transform_edt(mask)
-    smooth = cv2.GaussianBlur(image, (0, 0), max(0.08 * d, 0.6))
+    smooth = np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.08 * d, 0.6)), np.float32)
     near = inside & (outside > 0.15 * d) & (outside <= 0.4 * d + 0.5)
     far = inside & (outside > 0.5 * d) & (outside <= 0.9 * d + 0.5)
     border = inside & ((inner == 1) | (outside == 1))

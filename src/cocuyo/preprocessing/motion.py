@@ -123,9 +123,10 @@ class MotionConfig(FrozenConfig):
         "changes from frame to frame, above which a frame is flagged as a flash.",
     )
     flash_fraction: float = Field(
-        default=0.02,
+        default=0.08,
         ge=0,
-        description="Smallest jump of the median brightness that is a flash, as a share of it.",
+        description="Smallest jump of the median brightness that is a flash, as a share of it. "
+        "Bursts of the whole tissue stay below; smaller flashes leave with the surround",
     )
     flow_grid: int = Field(
         default=12,

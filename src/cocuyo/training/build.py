@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from cocuyo.core import ModelError, ProgressCallback, SettingsError, ignore_progress
 from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_settings, write_verifier
@@ -143,7 +144,7 @@ def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) 
         checkpoint=shop.folder / "unet.checkpoint",
         progress=progress,
     )
-    save_file(unet.state_dict(), shop.folder / "unet.safetensors")
+    save_file(_packed(unet), shop.folder / "unet.safetensors")
     save_curve(curve, shop.folder, name="unet")
     return curve
 
@@ -181,7 +182,7 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
         checkpoint=shop.folder / "temporal.checkpoint",
         progress=progress,
     )
-    save_file(temporal.state_dict(), shop.folder / "temporal.safetensors")
+    save_file(_packed(temporal), shop.folder / "temporal.safetensors")
     save_curve(curve, shop.folder, name="temporal")
     _assemble(shop, unet, temporal)
     return curve
@@ -279,6 +280,11 @@ def _write_metrics(shop: Workshop, new: dict[str, Any]) -> None:
     path = shop.model / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     path.write_text(json.dumps(metrics | new, indent=2) + "\n", encoding="utf-8")
+
+
+def _packed(network: nn.Module) -> dict[str, Tensor]:
+    """Weights in the layout that safetensors writes."""
+    return {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
 
 
 def _tensors(path: Path, command: str) -> dict[str, Any]:

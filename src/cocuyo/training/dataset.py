@@ -325,4 +325,4 @@ def _first_steps(
 
 
 def _to_bytes(image: AnyArray) -> AnyArray:
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(image, 0, 1) * 255), np.uint8)

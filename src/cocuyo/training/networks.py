@@ -57,7 +57,8 @@ def fit_unet(
     """
     torch.manual_seed(seed)
     # Channels last: a third less time on processors.
-    network = UNet(config.unet).to(memory_format=torch.channels_last)
+    network = UNet(config.unet)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     examples = [load_example(path) for path in training]
     held = [load_example(path) for path in validation]
     multiple = unet_multiple(config.unet)
@@ -276,8 +277,8 @@ def _sequence(path: Path, config: TemporalConfig) -> tuple[AnyArray, AnyArray]:
     if config.resolution == "half":
         first = np.pad(first, [(0, first.shape[0] % 2), (0, first.shape[1] % 2)], mode="edge")
         rows, columns = first.shape
-        blocks = first.reshape(rows // 2, 2, columns // 2, 2).transpose(0, 2, 1, 3)
-        blocks = blocks.reshape(rows // 2, columns // 2, 4)
+        squares = first.reshape(rows // 2, 2, columns // 2, 2).transpose(0, 2, 1, 3)
+        blocks = squares.reshape(rows // 2, columns // 2, 4)
         inside = (blocks >= 0).sum(axis=2) >= 2
         first = np.where(inside, blocks.max(axis=2), -1)
     return inputs, first
