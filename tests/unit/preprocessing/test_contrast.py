@@ -81,7 +81,7 @@ def test_slow_bleaching_leaves_no_contrast():
 
 
 def test_a_slow_change_of_a_cell_fades_into_its_baseline():
-    steps = np.concatenate([noisy(scene(), 20), noisy(scene() * (1 + 0.04 * disc((30, 40))), 200)])
+    steps = np.concatenate([noisy(scene(), 20), noisy(scene() * (1 + 0.01 * disc((30, 40))), 200)])
     seen = follow(steps)
     assert seen[22, 30, 40] > 2
     assert abs(seen[-30:, 30, 40].mean()) < 0.5 * seen[20:30, 30, 40].mean()

@@ -83,12 +83,27 @@ def test_gain_and_offset_of_the_camera_do_not_change_the_equalised_frame():
     np.testing.assert_allclose(first, second, atol=0.03)
 
 
-def test_uneven_illumination_is_evened_out():
-    frame = scene()
-    image = equalise(frame, measure_grey_range(frame[None]), diameter_px=6.0)
-    before = frame[:, -15:].mean() - frame[:, :15].mean()
-    after = image[:, -15:].mean() - image[:, :15].mean()
-    assert after / image.std() < 0.7 * before / frame.std()
+def test_uneven_illumination_is_evened_out_the_more_the_higher_the_clip():
+    y, x = np.mgrid[:160, :240]
+    random = np.random.default_rng(0)
+    cells = np.zeros(x.shape)
+    for centre in random.uniform(0, 1, (60, 2)) * x.shape:
+        cells += 0.25 * np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / 12)
+    frame = random.normal(1000 * (1 - 0.6 * x / 240) * (1 + cells), 10).astype(np.float32)
+
+    def slope(image):
+        return (image[:, :40].mean() - image[:, -40:].mean()) / image.std()
+
+    def equalised(clip_limit):
+        return equalise(
+            frame,
+            measure_grey_range(frame[None]),
+            diameter_px=8.0,
+            config=EqualisationConfig(clip_limit=clip_limit),
+        )
+
+    assert slope(equalised(3.0)) < 0.95 * slope(frame)
+    assert slope(equalised(40.0)) < 0.5 * slope(frame)
 
 
 def test_the_frame_is_not_modified():
