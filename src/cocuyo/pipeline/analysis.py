@@ -16,7 +16,7 @@ from cocuyo.pipeline.finish import Maps
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
 from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
-from cocuyo.preprocessing import equalise, valid_pixels
+from cocuyo.preprocessing import contrast_of_soma, equalise, valid_pixels
 from cocuyo.segmentation import Engine, TemporalState
 
 
@@ -38,6 +38,9 @@ class Analysis:
         compares itself with.
     n_steps : int
         Steps that the temporal network saw.
+    motion_corrected : bool
+        False where motion correction was asked for and the frames could not be placed on
+        each other; they stayed where they were.
     """
 
     maps: Maps
@@ -48,6 +51,7 @@ class Analysis:
     probability_max: FloatArray
     probability_mean: FloatArray
     n_steps: int
+    motion_corrected: bool
 
 
 def analyse(
@@ -91,7 +95,7 @@ def analyse(
     """
     setup = set_up(recording, config=config, diameter_px=diameter_px, exclude=exclude)
     shape = recording.frame_shape
-    sums = _Sums(shape, network_shape(shape, setup.factor))
+    sums = _Sums(shape, network_shape(shape, setup.factor), setup.network_diameter_px)
     state = engine.start() if engine is not None else None
     for step in stream_steps(recording, setup, progress=progress):
         sums.add(step)
@@ -117,6 +121,8 @@ def analyse(
         sums.mean,
         sums.noise,
         valid,
+        np.where(valid, resize_to(sums.soma_contrast, shape), 0).astype(np.float32),
+        sums.n_steps,
     )
     return Analysis(
         maps,
@@ -127,6 +133,7 @@ def analyse(
         resize_to(sums.probability_max, shape),
         share,
         sums.n_steps,
+        setup.motion.config.method == config.motion.method,
     )
 
 
@@ -196,29 +203,31 @@ def _advance(
 class _Sums:
     """Running sums of the first pass, in float64 where many frames are added."""
 
-    def __init__(self, shape: tuple[int, int], small: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], small: tuple[int, int], diameter: float) -> None:
+        self._diameter_px = diameter
         self.motions: list[Motion] = []
-        self.n_raw = self.n_frames = self.n_pairs = self.n_steps = 0
+        self.n_frames = self.n_pairs = self.n_steps = 0
         self.weight = 0.0
         self._raw = np.zeros(shape)
+        self._n_raw = np.zeros(shape, np.int64)
+        self._max_raw = np.full(shape, -np.inf, np.float32)
         self._sum = np.zeros(shape)
         self._squares = np.zeros(shape)
         self._last: FloatArray | None = None
-        self.max_raw = np.zeros(shape, np.float32)
         self.max = np.zeros(shape, np.float32)
         self.contrast = np.zeros(small, np.float32)
+        self.soma_contrast = np.zeros(small, np.float32)
         self.probability_sum = np.zeros(small, np.float32)
         self.probability_max = np.zeros(small, np.float32)
 
     def add(self, step: Step) -> None:
         self.motions.append(step.motion)
         raw = np.asarray(step.raw, np.float32)
-        if np.issubdtype(step.raw.dtype, np.floating):
-            raw = np.nan_to_num(raw, nan=0.0, posinf=0.0, neginf=0.0)
-        highest = raw.max(axis=0)
-        self.max_raw = highest if self.n_raw == 0 else np.maximum(self.max_raw, highest)
-        self._raw += raw.sum(axis=0, dtype=np.float64)
-        self.n_raw += len(raw)
+        known = np.isfinite(raw)
+        highest = np.where(known, raw, np.float32(-np.inf)).max(axis=0)
+        self._max_raw = np.maximum(self._max_raw, highest)
+        self._raw += np.where(known, raw, np.float32(0.0)).sum(axis=0, dtype=np.float64)
+        self._n_raw += known.sum(axis=0)
         frames = step.frames
         if len(frames) == 0:
             return
@@ -236,6 +245,10 @@ class _Sums:
         self._last = frames[-1]
         if step.usable:
             self.contrast = np.maximum(self.contrast, step.contrast)
+            of_soma = contrast_of_soma(
+                step.contrast, diameter_px=self._diameter_px, inside=step.inside
+            )
+            self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
 
     def add_probability(self, probability: FloatArray, weight: int) -> None:
         self.n_steps += 1
@@ -245,7 +258,11 @@ class _Sums:
 
     @property
     def mean_raw(self) -> FloatArray:
-        return (self._raw / max(1, self.n_raw)).astype(np.float32)
+        return (self._raw / np.maximum(1, self._n_raw)).astype(np.float32)
+
+    @property
+    def max_raw(self) -> FloatArray:
+        return np.where(self._n_raw > 0, self._max_raw, np.float32(0.0))
 
     @property
     def mean(self) -> FloatArray:

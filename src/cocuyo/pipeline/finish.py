@@ -61,6 +61,10 @@ class Maps:
         Standard deviation of a pixel from frame to frame, in camera counts.
     valid : ndarray of bool, shape (n_rows, n_columns)
         Pixels in view at all times and not excluded.
+    soma_contrast : ndarray of float32, shape (n_rows, n_columns), or None
+        Largest contrast of a soma's area, in units of its noise in the field.
+    n_steps : int
+        Steps that the maps hold.
     """
 
     probability: FloatArray
@@ -68,6 +72,8 @@ class Maps:
     mean: FloatArray
     noise: FloatArray
     valid: BoolArray
+    soma_contrast: FloatArray | None = None
+    n_steps: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +145,8 @@ def finish_candidates(
         maps.contrast,
         diameter_px=diameter_px,
         valid=maps.valid,
+        soma_contrast=maps.soma_contrast,
+        n_steps=maps.n_steps,
         config=config.candidates,
     )
     if len(seeds.points) == 0:
@@ -253,10 +261,12 @@ def finish_mask(
         All candidates, accepted or rejected with a reason.
     """
     shape = recording.frame_shape
-    labels = split_mask(refine_mask(mask & valid, diameter_px=diameter_px), diameter_px=diameter_px)
+    # Closing may step over a narrow excluded line: what is not valid leaves once more.
+    refined = refine_mask(mask & valid, diameter_px=diameter_px) & valid
+    labels = split_mask(refined, diameter_px=diameter_px)
     n_rois = int(labels.max())
     if n_rois == 0:
-        return _nothing(recording)
+        return _nothing(recording, n_features=0)
     flat = labels.ravel()
     order = np.argsort(flat, kind="stable")
     bounds = np.searchsorted(flat[order], np.arange(1, n_rois + 2))
@@ -508,11 +518,11 @@ def _roi_set(
     )
 
 
-def _nothing(recording: Recording) -> Finished:
+def _nothing(recording: Recording, *, n_features: int = len(FEATURES)) -> Finished:
     return Finished(
         RoiSet.empty(recording.frame_shape),
         Traces.empty(recording.n_frames),
         np.zeros((0, recording.n_frames), np.bool_),
         Events.empty(),
-        np.zeros((0, len(FEATURES)), np.float32),
+        np.zeros((0, n_features), np.float32),
     )

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from cocuyo.core import FrozenConfig, ModelError
-from cocuyo.pipeline.settings import PipelineConfig, PresetName
+from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
 from cocuyo.postprocessing import Verifier
 
 FORMAT_VERSION = 1
@@ -60,15 +60,21 @@ def load_model(name: str | Path = "default") -> Model:
     Raises
     ------
     ModelError
-        If there is no such model, or its ``model.json`` cannot be used.
+        If there is no such model, or its ``model.json`` or verifier cannot be used.
     """
     shipped = Path(str(resources.files("cocuyo") / "models"))
+    if name == "srname":  # no networks: nothing but settings
+        preset = PRESETS["srname"]
+        settings = ModelSettings(
+            format_version=FORMAT_VERSION, name="srname", preset="srname", pipeline=preset
+        )
+        return Model(shipped, settings, None)
     folder = shipped / str(name)
     if not (isinstance(name, str) and (folder / "model.json").is_file()):
         folder = Path(name)
     path = folder / "model.json"
     if not path.is_file():
-        known = sorted(p.parent.name for p in shipped.glob("*/model.json"))
+        known = sorted(["srname", *(p.parent.name for p in shipped.glob("*/model.json"))])
         msg = (
             f"There is no model {str(name)!r}: it is neither shipped ({', '.join(known)}) "
             "nor a folder with a model.json."
@@ -124,6 +130,12 @@ def _load_verifier(folder: Path) -> Verifier | None:
     path = folder / VERIFIER
     if not path.is_file():
         return None
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    return Verifier.from_tensors(load_file(path))
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        msg = f"{path} cannot be read ({error}); the model folder is damaged."
+        raise ModelError(msg) from error
+    return Verifier.from_tensors(tensors)

@@ -27,6 +27,7 @@ from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, network_shap
 from cocuyo.pipeline.finish import finish_candidates, finish_mask
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
+from cocuyo.pipeline.stream import require_frames
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -100,6 +101,7 @@ def segment(
     loaded = load_model(model if model is not None else preset)
     settings = config if config is not None else loaded.settings.pipeline
     recording.rate_hz  # noqa: B018 - raises before any work where no rate is known
+    require_frames(recording)
     notes, warnings = list(recording.notes), list[str]()
     with clock.measure("setting up"):
         diameter_px = choose_diameter(recording, settings, notes, warnings)
@@ -306,7 +308,12 @@ def _report_motion(
     if (flags == 0).sum() == 0:
         warnings.append("No frame can be used: all are flagged.")
         return
-    if config.motion.method != "none":
+    if not analysis.motion_corrected:
+        warnings.append(
+            "Motion was not corrected: most frames do not resemble the first ones enough to be "
+            "placed on them, as in ΔF/F movies, which show no structure at rest."
+        )
+    elif config.motion.method != "none":
         reach = np.abs(motion.shifts).max(axis=0)
         before = crispness(analysis.mean_raw, valid=analysis.maps.valid)
         after = crispness(analysis.maps.mean, valid=analysis.maps.valid)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 
 from cocuyo.core import (
+    FLAG_INVALID,
+    FLAG_UNPLACED,
     AnyArray,
     BoolArray,
     FloatArray,
@@ -33,6 +35,11 @@ from cocuyo.preprocessing import (
 
 READ_BYTES = 32e6
 """Size of a block that is read and corrected at once; bounds the memory, not the result."""
+_TRIAL_FRAMES = 24
+"""Frames spread over the recording that are placed on trial before any is moved."""
+_TRIAL_SHARE = 0.7
+"""Share of them that must find a place. ΔF/F movies (no structure at rest) place about half by
+chance; recordings whose frames show somata, also dim ones, nearly all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +61,8 @@ class Setup:
     grey_range : GreyRange
         Counts shown as black and white to the spatial network.
     motion : MotionState
-        State before frame 0.
+        State before frame 0. Its method is ``none`` where the frames cannot be placed on each
+        other: a movie without structure at rest stays as it is rather than shaken by noise.
     contrast : ContrastState
         State before the first step, at the networks' magnification.
     exclude : ndarray of bool, shape (n_rows, n_columns)
@@ -144,12 +152,7 @@ def set_up(
     MissingFrameRateError
         If the frame rate is not known.
     """
-    if recording.n_frames < 2:
-        msg = (
-            f"{recording.name} has {recording.n_frames} frame(s); "
-            "activity can be found from two frames on."
-        )
-        raise RecordingError(msg)
+    require_frames(recording)
     if exclude is not None and exclude.shape != recording.frame_shape:
         msg = (
             f"The mask of excluded pixels has shape {exclude.shape}, the frames "
@@ -160,9 +163,16 @@ def set_up(
     rate = recording.rate_hz
     first = recording.movie.read(0, min(config.first_frames, recording.n_frames))
     motion = start_motion(first, config=config.motion, diameter_px=diameter_px, exclude=exclude)
+    if not _can_be_placed(recording, motion):
+        still = config.motion.model_copy(update={"method": "none"})
+        motion = start_motion(first, config=still, diameter_px=diameter_px, exclude=exclude)
     factor = config.scale.factor(diameter_px)
     placed, _ = place_frames(first, motion)
     corrected = apply_shifts(first, placed.shifts, interpolation="cubic")
+    # One frame without values (NaN) would leave the whole recording without contrast.
+    holds_values = (placed.flags & FLAG_INVALID) == 0
+    if holds_values.any() and not holds_values.all():
+        corrected = corrected[holds_values]
     per_step = min(config.networks.temporal.frames_per_step(rate), recording.n_frames)
     # The contrast starts from means of the length it will see, or its noise would not fit.
     per_mean = max(per_step, 1)
@@ -185,6 +195,27 @@ def set_up(
         contrast,
         left_out,
     )
+
+
+def require_frames(recording: Recording) -> None:
+    """Refuse a recording that is too short for any activity.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+
+    Raises
+    ------
+    RecordingError
+        If there are fewer than two frames.
+    """
+    if recording.n_frames < 2:
+        msg = (
+            f"{recording.name} has {recording.n_frames} frame(s); "
+            "activity can be found from two frames on."
+        )
+        raise RecordingError(msg)
 
 
 def stream_steps(
@@ -361,6 +392,20 @@ def resize_to(image: FloatArray, shape: tuple[int, int]) -> FloatArray:
         return image
     method = cv2.INTER_AREA if image.shape[0] > shape[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=method), np.float32)
+
+
+def _can_be_placed(recording: Recording, motion: MotionState) -> bool:
+    """Try whether frames from all over the recording find their place on the template."""
+    if motion.config.method == "none":
+        return True
+    n = recording.n_frames
+    picks = np.unique(np.linspace(0, n - 1, min(n, _TRIAL_FRAMES)).astype(int))
+    frames = np.concatenate([recording.movie.read(int(i), int(i) + 1) for i in picks])
+    trial, _ = place_frames(frames, motion)
+    flags = np.asarray(trial.flags)
+    with_values = (flags & FLAG_INVALID) == 0
+    placed = with_values & ((flags & FLAG_UNPLACED) == 0)
+    return bool(placed.sum() >= _TRIAL_SHARE * with_values.sum())
 
 
 def _resize_mask(mask: BoolArray, factor: float) -> BoolArray:

@@ -31,6 +31,7 @@ from cocuyo.postprocessing.validation import (
     Activity,
     ValidationConfig,
     difference_of_gaussians,
+    dog_noise,
     find_events,
     noise_of,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "describe_candidate",
     "difference_of_gaussians",
     "disc_pixels",
+    "dog_noise",
     "event_weights",
     "explain",
     "find_duplicates",

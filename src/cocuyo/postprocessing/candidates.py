@@ -1,5 +1,6 @@
 """Candidate neurons in the temporal network's probability map."""
 
+import heapq
 from dataclasses import dataclass
 
 import cv2
@@ -21,10 +22,12 @@ class CandidateConfig(FrozenConfig):
         "cells and costs time for verification.",
     )
     min_contrast: float = Field(
-        default=7.0,
+        default=4.5,
         gt=0,
-        description="Pixels whose temporal contrast reached this many standard deviations may "
-        "hold a candidate, whatever the network says.",
+        description="Pixels where the contrast of a soma's area once reached this many standard "
+        "deviations may hold a candidate, whatever the network says. For 100 steps; raised for "
+        "longer recordings, where noise has more chances. Lower finds fainter cells and costs "
+        "time for verification.",
     )
     min_distance_diameters: float = Field(
         default=0.45,
@@ -32,6 +35,26 @@ class CandidateConfig(FrozenConfig):
         description="Closest two candidates can be, in soma diameters. Smaller parts touching "
         "cells and splits large ones.",
     )
+
+    def contrast_threshold(self, n_steps: int) -> float:
+        """Raise `min_contrast` so that noise reaches it as often in any length.
+
+        The tail of a normal distribution falls by the factor ``n / 100`` when its threshold
+        ``c`` rises by ``log(n / 100) / c``.
+
+        Parameters
+        ----------
+        n_steps : int
+            Steps whose largest contrast is looked at.
+
+        Returns
+        -------
+        float
+            Standard deviations; never below `min_contrast`.
+        """
+        return (
+            self.min_contrast + max(0.0, float(np.log(max(n_steps, 1) / 100))) / self.min_contrast
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +76,8 @@ def find_seeds(
     *,
     diameter_px: float,
     valid: BoolArray,
+    soma_contrast: FloatArray | None = None,
+    n_steps: int = 1,
     config: CandidateConfig = CandidateConfig(),
 ) -> Seeds:
     """Find the peaks of contrast where the network sees a functional neuron.
@@ -69,6 +94,11 @@ def find_seeds(
         Typical soma diameter in pixels.
     valid : ndarray of bool, shape (n_rows, n_columns)
         Pixels that may hold a neuron.
+    soma_contrast : ndarray of float32, shape (n_rows, n_columns), optional
+        Largest contrast of a soma's area around each pixel (`contrast_of_soma`), which sees
+        fainter cells than single pixels do; the smoothed `contrast` if None.
+    n_steps : int, default: 1
+        Steps whose largest contrast the maps hold.
     config : CandidateConfig
         Thresholds and distance.
 
@@ -80,11 +110,16 @@ def find_seeds(
     sigma = max(0.15 * diameter_px, 0.7)
     height = cv2.GaussianBlur(np.maximum(contrast, 0), (0, 0), sigma)
     likely = cv2.GaussianBlur(probability, (0, 0), sigma)
-    possible = valid & ((likely >= config.min_probability) | (height >= config.min_contrast))
-    # The probability leads, the contrast (never saturated) parts what touches.
-    strength = np.where(possible, likely * np.log1p(height), np.float32(0.0)).astype(np.float32)
-    # Tiny ramp: plateaus get one peak each.
-    strength += np.linspace(0, 1e-6, strength.size, dtype=np.float32).reshape(strength.shape)
+    faint = height if soma_contrast is None else soma_contrast
+    possible = valid & (
+        (likely >= config.min_probability) | (faint >= config.contrast_threshold(n_steps))
+    )
+    # The probability leads, the contrast (never saturated) parts what touches. Where the network
+    # is sure of nothing, the contrast alone ranks.
+    ranked = np.where(possible, (likely + 0.05) * np.log1p(height), 0.0)
+    # Tiny ramp: plateaus get one peak each. In float64: beside 1, float32 would lose its steps.
+    ramp = np.linspace(0, 1e-6, ranked.size).reshape(ranked.shape)
+    strength = ranked.astype(np.float64) + ramp
     radius = max(1, round(config.min_distance_diameters * diameter_px))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
@@ -197,13 +232,30 @@ def split_mask(
     markers[tuple(seeds.points.T)] = np.arange(1, len(seeds.points) + 1)
     without = np.setdiff1d(np.arange(1, n_regions + 1), regions[tuple(seeds.points.T)])
     for i, region in enumerate(without):
-        at = np.argmax(np.where(regions == region, height, -1))
+        at = np.argmax(np.where(regions == region, height, -np.inf))
         markers.flat[at] = len(seeds.points) + 1 + i
-    # Uphill assignment: each pixel joins the marker reached first from above.
-    top = float(height.max()) or 1.0
-    cost = np.clip(254 * (1 - height / top), 0, 254).astype(np.uint8)
-    flooded = ndimage.watershed_ift(cost, np.where(mask, markers, 0).astype(np.int32))
-    flooded = np.where(mask, flooded, 0)
-    _, labels = np.unique(flooded, return_inverse=True)
-    parted = labels.reshape(mask.shape).astype(np.int32)
-    return np.asarray(parted if (flooded == 0).any() else parted + 1, np.int32)
+    return _flood(markers, height, mask)
+
+
+def _flood(markers: LabelArray, height: FloatArray, mask: BoolArray) -> LabelArray:
+    """Let markers grow downhill inside the mask, the highest pixels first (Meyer 1991).
+
+    `scipy.ndimage.watershed_ift` floods by differences between neighbours, not by heights: on
+    two cones of equal slope it parts nothing.
+    """
+    columns = markers.shape[1] + 2
+    labels = np.pad(markers, 1).ravel()
+    inside = np.pad(mask, 1).ravel()
+    level = np.pad(-height, 1).ravel()
+    # Of equal height the pixel seen first goes first, so that plateaus are shared.
+    queue = [(level[at], order, at) for order, at in enumerate(np.flatnonzero(labels).tolist())]
+    heapq.heapify(queue)
+    order = len(queue)
+    while queue:
+        _, _, at = heapq.heappop(queue)
+        for beside in (at - columns, at - 1, at + 1, at + columns):
+            if inside[beside] and not labels[beside]:
+                labels[beside] = labels[at]
+                heapq.heappush(queue, (level[beside], order, beside))
+                order += 1
+    return np.asarray(labels.reshape(-1, columns)[1:-1, 1:-1], np.int32)

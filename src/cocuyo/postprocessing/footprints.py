@@ -16,7 +16,7 @@ from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, LabelArra
 from cocuyo.postprocessing.validation import (
     ValidationConfig,
     difference_of_gaussians,
-    noise_of,
+    dog_noise,
 )
 
 
@@ -127,7 +127,7 @@ def cut_patches(
     x = np.broadcast_to(centre[:, 1, None, None] + offset[None, None, :], (len(centre), side, side))
     inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
     index = np.clip(y, 0, rows - 1) * columns + np.clip(x, 0, columns - 1)
-    return Patches(index.reshape(len(centre), -1).astype(np.int32), inside, side)
+    return Patches(index.reshape(len(centre), side * side).astype(np.int32), inside, side)
 
 
 def event_weights(
@@ -160,7 +160,9 @@ def event_weights(
         usable frames and has norm 1 (or is all 0 without an event).
     """
     dog = difference_of_gaussians(traces, frame_rate_hz=frame_rate_hz, config=validation)
-    noise = noise_of(dog)[:, None] if len(dog) else np.ones((0, 1), np.float32)
+    noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=validation)[
+        :, None
+    ]
     height = dog / np.where(noise > 0, noise, np.inf)
     lift = np.where((height > config.event_sd) & usable, height, 0).astype(np.float32)
     # Balanced within some tens of seconds: bleaching and slow drift leave no image.
@@ -190,7 +192,11 @@ def add_to_images(
     patches : Patches
         Squares of the candidates.
     """
-    flat = frames.reshape(len(frames), -1)
+    # A frame without values (NaN) has no weight; 0 x NaN would still wipe out the image.
+    weighed = (weights != 0).any(axis=0)
+    if not weighed.all():
+        frames, weights = frames[weighed], weights[:, weighed]
+    flat = frames.reshape(len(frames), frames.shape[1] * frames.shape[2])
     for i in np.flatnonzero(np.abs(weights).max(axis=1, initial=0) > 0):
         images[i] += weights[i] @ flat[:, patches.index[i]]
 

@@ -6,6 +6,7 @@ over noise, signs of motion, the networks' opinion and its trace.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -125,7 +126,7 @@ class Verifier:
         Raises
         ------
         ModelError
-            If an array is missing or was made for other features.
+            If an array is missing, does not fit the others, or was made for other features.
         """
         n_layers = sum(name.startswith("weight_") for name in tensors)
         try:
@@ -142,6 +143,15 @@ class Verifier:
             msg = (
                 f"The verifier was made for {verifier.mean.size} features; this version has "
                 f"{len(FEATURES)}. Train it again."
+            )
+            raise ModelError(msg)
+        widths = [len(FEATURES), *(bias.size for bias in verifier.biases)]
+        shapes = [weight.shape for weight in verifier.weights]
+        fits = verifier.scale.shape == verifier.mean.shape and widths[-1] == 1
+        if not fits or shapes != [(b, a) for a, b in pairwise(widths)]:
+            msg = (
+                f"The verifier's layers {shapes} do not lead from {len(FEATURES)} features to one "
+                "score; the model folder is damaged. Train it again."
             )
             raise ModelError(msg)
         return verifier

@@ -3,6 +3,7 @@
 from cocuyo.preprocessing.contrast import (
     ContrastConfig,
     ContrastState,
+    contrast_of_soma,
     contrast_step,
     relative_brightness,
     start_contrast,
@@ -34,6 +35,7 @@ __all__ = [
     "MotionState",
     "ScaleConfig",
     "apply_shifts",
+    "contrast_of_soma",
     "contrast_step",
     "crispness",
     "equalise",

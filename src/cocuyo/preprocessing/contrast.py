@@ -13,6 +13,10 @@ from pydantic import Field
 
 from cocuyo.core import BoolArray, FloatArray, FrozenConfig
 
+_SOMA_SIGMA = 0.25
+"""Sigma of the average over a soma, in diameters. On simulated recordings of the split
+`validation`, 0.15 to 0.25 find the most functional cells at a given number of false peaks."""
+
 
 class ContrastConfig(FrozenConfig):
     """Temporal contrast against a slow local baseline."""
@@ -183,6 +187,41 @@ def contrast_step(
     return contrast.astype(np.float32), ContrastState(
         baseline.astype(np.float32), variance.astype(np.float32), brightness.astype(np.float32)
     )
+
+
+def contrast_of_soma(
+    contrast: FloatArray, *, diameter_px: float, inside: BoolArray | None = None
+) -> FloatArray:
+    """Average the contrast of one step over about a soma, in units of its noise in the field.
+
+    Noise averages out over a soma's area, a cell does not: faint cells stand out that no
+    pixel shows. The noise is the robust spread over the field, so that a step in which all
+    of the neuropil flickers has more of it.
+
+    Parameters
+    ----------
+    contrast : ndarray of float32, shape (n_rows, n_columns)
+        From `contrast_step`.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    inside : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels that show tissue; elsewhere the result is 0.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_columns)
+        Standard deviations above the field's median; 0 where nothing varies.
+    """
+    seen = cv2.GaussianBlur(contrast, (0, 0), _SOMA_SIGMA * diameter_px)
+    sample = seen[::2, ::2] if inside is None else seen[::2, ::2][inside[::2, ::2]]
+    if sample.size == 0:
+        return np.zeros(contrast.shape, np.float32)
+    middle = float(np.median(sample))
+    spread = 1.4826 * float(np.median(np.abs(sample - middle)))
+    if spread <= 0:
+        return np.zeros(contrast.shape, np.float32)
+    height = (seen - np.float32(middle)) / np.float32(spread)
+    return np.asarray(height if inside is None else np.where(inside, height, 0), np.float32)
 
 
 def _noise(state: ContrastState, config: ContrastConfig) -> FloatArray:

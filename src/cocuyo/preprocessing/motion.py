@@ -119,14 +119,16 @@ class MotionConfig(FrozenConfig):
     flash_sd: float = Field(
         default=5.0,
         gt=0,
-        description="Jump of the median brightness, in robust standard deviations of its "
-        "changes from frame to frame, above which a frame is flagged as a flash.",
+        description="Jump of the frame's brightness (mean of the middle half of its values), in "
+        "robust standard deviations of its changes from frame to frame; above this and "
+        "`flash_fraction` a frame is flagged as a flash.",
     )
     flash_fraction: float = Field(
         default=0.08,
         ge=0,
-        description="Smallest jump of the median brightness that is a flash, as a share of it. "
-        "Bursts of the whole tissue stay below; smaller flashes leave with the surround",
+        description="Smallest jump of that brightness that is a flash, as a share of it. "
+        "Bursts of the whole tissue stay below. Smaller flashes are no harm: they change a cell "
+        "as much as its surround.",
     )
     flow_grid: int = Field(
         default=12,
