@@ -14,11 +14,14 @@ class Progress:
         Name of the stage, for people.
     done, total : int
         Units of work done and to do, usually frames.
+    detail : str, default: ""
+        How the work goes (a loss, a score), for people.
     """
 
     stage: str
     done: int
     total: int
+    detail: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -37,7 +37,7 @@ class Traces:
     dog : ndarray of float32, shape (n_rois, n_frames)
         Difference-of-Gaussians signal of ΔF/F₀ in units of its noise.
     threshold : ndarray of float32, shape (n_rois,)
-        Height of `dog` above which an ROI is active.
+        Height that an event must reach in `dog`.
     noise : ndarray of float32, shape (n_rois,)
         Standard deviation of ΔF/F₀ from frame to frame noise.
     """

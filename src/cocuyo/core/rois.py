@@ -27,7 +27,8 @@ class RoiSet:
     reasons : tuple of str
         Why a candidate was rejected, in words; empty for accepted ones.
     score : ndarray of float32, shape (n_rois,)
-        Verifier's score that the candidate is a functional neuron, in [0, 1].
+        Confidence that the candidate is a functional neuron, in [0, 1]: the verifier's, or the
+        mean of the map over the ROI where there is no verifier.
     snr : ndarray of float32, shape (n_rois,)
         Height of the largest transient over the noise of the corrected trace.
     """

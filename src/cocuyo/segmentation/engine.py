@@ -4,7 +4,10 @@ An engine is made for one frame shape. It is stateless: the recurrent state is p
 comes back.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -173,13 +176,38 @@ def load_engine(
     Raises
     ------
     ModelError
-        If the folder lacks a file.
+        If the folder lacks a file, or holds one that is damaged or made for other settings.
     MissingExtraError
         If torch is asked for and not installed.
     """
     if engine == "torch" or (engine == "auto" and _gpu_available()):
         return _TorchEngine(folder, config, frame_shape)
     return _OpenVinoEngine(folder, config, frame_shape, precision, n_threads)
+
+
+@contextmanager
+def without_usage_reports() -> Iterator[None]:
+    """Decline the usage reports that OpenVINO sends to its makers over the network.
+
+    It sends them by default, when it is imported and when it converts a network, each from a
+    copy (fork) of this process.
+
+    Yields
+    ------
+    None
+        While this lasts, OpenVINO takes its user's answer to be no.
+    """
+    try:
+        consent: Any = import_module("openvino_telemetry.utils.opt_in_checker")
+    except ImportError:  # a part that OpenVINO does without
+        yield
+        return
+    usual = consent.OptInChecker.check
+    consent.OptInChecker.check = lambda *_, **__: consent.ConsentCheckResult.DECLINED
+    try:
+        yield
+    finally:
+        consent.OptInChecker.check = usual
 
 
 class _Shapes:
@@ -215,7 +243,8 @@ class _OpenVinoEngine:
         precision: Precision,
         n_threads: int,
     ) -> None:
-        import openvino as ov
+        with without_usage_reports():
+            import openvino as ov
 
         core = ov.Core()
         able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -245,9 +274,17 @@ class _OpenVinoEngine:
                     "train it again, or give a complete model folder."
                 )
                 raise ModelError(msg)
-            model = core.read_model(path)
-            model.reshape({i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])})
-            self._graphs[graph] = core.compile_model(model, "CPU", options)
+            try:
+                model = core.read_model(path)
+                model.reshape({i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])})
+                self._graphs[graph] = core.compile_model(model, "CPU", options)
+            except RuntimeError as error:  # the only one OpenVINO raises
+                first = " ".join(str(error).split())[:200]
+                msg = (
+                    f"The graph {path} (with its .bin) is damaged or does not fit the settings "
+                    f"in model.json: {first}. Train it again, or give a complete model folder."
+                )
+                raise ModelError(msg) from error
 
     def segment(self, image: FloatArray) -> FloatArray:
         rows, columns = self._shapes.frame
@@ -276,10 +313,11 @@ class _TorchEngine:
     def __init__(self, folder: Path, config: NetworkConfig, frame_shape: tuple[int, int]) -> None:
         try:
             import torch
+
+            from cocuyo.segmentation.weights import load_networks
         except ImportError as error:
-            msg = 'The engine "torch" needs PyTorch: pip install "cocuyo[train]".'
+            msg = f'The engine "torch" needs PyTorch: pip install "cocuyo[train]" ({error}).'
             raise MissingExtraError(msg) from error
-        from cocuyo.segmentation.weights import load_networks
 
         self._torch = torch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -340,6 +378,7 @@ def _halve(image: FloatArray) -> FloatArray:
 
 def _gpu_available() -> bool:
     try:
+        import jaxtyping  # noqa: F401 - the networks need it as well as torch
         import torch
     except ImportError:
         return False

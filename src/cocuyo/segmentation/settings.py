@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cocuyo.core import FrozenConfig
 
@@ -55,6 +55,14 @@ class TemporalConfig(FrozenConfig):
         description="Duration of a step of the recurrence, in seconds; None is every frame "
         "(paper).",
     )
+
+    @field_validator("kernel")
+    @classmethod
+    def _kernel_is_odd(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            msg = f"kernel is {kernel}; an even one would change the size of the maps."
+            raise ValueError(msg)
+        return kernel
 
     def frames_per_step(self, rate_hz: float) -> int:
         """Number of frames in one step of the recurrence.

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cocuyo.core import ModelError
+from cocuyo.segmentation.engine import without_usage_reports
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
 from cocuyo.segmentation.settings import NetworkConfig
 
@@ -44,13 +46,17 @@ def load_networks(folder: Path, config: NetworkConfig) -> tuple[UNet, TemporalNe
     Raises
     ------
     ModelError
-        If the file is absent or its tensors do not fit the settings.
+        If the file is absent or damaged, or its tensors do not fit the settings.
     """
     path = folder / WEIGHTS
     if not path.is_file():
         msg = f"The model folder {folder} has no {WEIGHTS}; give a complete model folder."
         raise ModelError(msg)
-    tensors = load_file(path)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        msg = f"{path} cannot be read ({error}); give a complete model folder."
+        raise ModelError(msg) from error
     unet, temporal = UNet(config.unet), TemporalNetwork(config.temporal)
     for prefix, network in (("unet.", unet), ("temporal.", temporal)):
         part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -77,11 +83,21 @@ def save_networks(
         The trained temporal network.
     config : NetworkConfig
         Their settings.
+
+    Raises
+    ------
+    ModelError
+        If a weight is not finite; nothing is written then.
     """
-    import openvino as ov
+    with without_usage_reports():
+        import openvino as ov
 
     tensors = {f"unet.{k}": v.contiguous() for k, v in unet.state_dict().items()}
     tensors |= {f"temporal.{k}": v.contiguous() for k, v in temporal.state_dict().items()}
+    for array in tensors.values():
+        if not np.isfinite(array.numpy().astype(np.float64)).all():
+            msg = "The trained weights hold values that are not finite; train again."
+            raise ModelError(msg)
     save_file(tensors, folder / WEIGHTS)
     unet, temporal = unet.eval(), temporal.eval()
     hidden = config.temporal.hidden
@@ -95,7 +111,7 @@ def save_networks(
         "classify": (_Classify(temporal), (state, state.clone()), 2),
     }
     for name, (network, example, n_inputs) in examples.items():
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_usage_reports():
             # OpenVINO traces with torch.jit, which torch 2.9 and later call deprecated.
             warnings.filterwarnings("ignore", r".*torch\.jit", DeprecationWarning)
             graph = ov.convert_model(
@@ -104,7 +120,3 @@ def save_networks(
                 input=[ov.PartialShape([1, -1, -1, -1])] * n_inputs,
             )
         ov.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
-    for array in tensors.values():
-        if not np.isfinite(array.numpy().astype(np.float64)).all():
-            msg = "The trained weights hold values that are not finite; train again."
-            raise ModelError(msg)

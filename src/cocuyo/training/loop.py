@@ -42,7 +42,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
     logits, target : Tensor, shape (batch, 1, height, width)
         Output and wanted mask (0 or 1).
     kind : {"bce", "bce and dice"}
-        Binary cross-entropy (paper), or the mean of it and the soft Dice loss (Milletari et
+        Binary cross-entropy (paper), or the sum of it and the soft Dice loss (Milletari et
         al. 2016) over the batch.
 
     Returns
@@ -103,7 +103,8 @@ def fit(
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser,
             max_lr=recipe.learning_rate,
-            total_steps=recipe.epochs * updates_per_epoch + 1,
+            # At least 6: with 5, the rise ends at step 0 and torch divides by its length.
+            total_steps=max(6, recipe.epochs * updates_per_epoch + 1),
             pct_start=0.2,
         )
     losses: list[float] = []
@@ -155,9 +156,10 @@ def fit(
         partial.replace(checkpoint)
         progress(
             Progress(
-                f"{stage}: loss {losses[-1]:.4f}, validation SDC {score:.4f}",
+                stage,
                 len(scores),
                 recipe.epochs,
+                f"loss {losses[-1]:.4f}, validation SDC {score:.4f}",
             )
         )
     network.load_state_dict(best)

@@ -62,7 +62,7 @@ def fit_unet(
     examples = [load_example(path) for path in training]
     held = [load_example(path) for path in validation]
     multiple = unet_multiple(config.unet)
-    crop = recipe.crop_px // multiple * multiple
+    crop = max(multiple, recipe.crop_px // multiple * multiple)
     n_batches = max(1, len(examples) * recipe.frames_per_recording // recipe.batch)
 
     def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:

@@ -1,5 +1,6 @@
 """Fitting the verifier on the candidates that the rest of the pipeline finds."""
 
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -92,10 +93,17 @@ def collect_candidates(
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
     one = partial(_candidates_of, folder, dataset, config, split)
     parts: list[Candidates] = []
-    with ProcessPoolExecutor(max(1, n_workers)) as pool:
-        for part in pool.map(one, seeds):
+
+    def add(found: Iterable[Candidates]) -> None:
+        for part in found:
             parts.append(part)
             progress(Progress(f"collecting candidates ({split})", len(parts), number))
+
+    if n_workers <= 1:
+        add(map(one, seeds))
+    else:
+        with ProcessPoolExecutor(n_workers) as pool:
+            add(pool.map(one, seeds))
     return Candidates(
         np.concatenate([p.features for p in parts]), np.concatenate([p.functional for p in parts])
     )
@@ -129,13 +137,16 @@ def fit_verifier(
     Raises
     ------
     ModelError
-        If the candidates are all of one kind.
+        If the training candidates are all of one kind, or there are none for validation.
     """
     if training.functional.all() or not training.functional.any():
         msg = (
             f"All {len(training.functional)} training candidates are of one kind; "
             "simulate more recordings."
         )
+        raise ModelError(msg)
+    if len(validation.functional) == 0:
+        msg = "No candidate was found for validation; simulate more or longer recordings."
         raise ModelError(msg)
     torch.manual_seed(seed)
     mean = training.features.mean(axis=0)
