@@ -28,6 +28,8 @@ from cocuyo import __version__
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic import ValidationError
+
     from cocuyo.core import AnyArray, Progress, Recording, Regions, Result
     from cocuyo.io import RecordingFacts
     from cocuyo.pipeline import PipelineConfig, PresetName
@@ -211,15 +213,16 @@ class ProgressPrinter:
         if self._finished:
             return
         elapsed = now - self._started_s
+        detail = f", {progress.detail}" if progress.detail else ""
         if progress.done >= progress.total:
             self._finished = True
-            text = f"{progress.stage}: {progress.done} of {progress.total}"
+            text = f"{progress.stage}: {progress.done} of {progress.total}{detail}"
             self._write(f"{text}, done in {_duration(elapsed)}")
             self._end_line()
         elif now - self._shown_s >= self._interval_s:
             self._shown_s = now
             share = progress.done / progress.total
-            text = f"{progress.stage}: {progress.done} of {progress.total} ({share:.0%})"
+            text = f"{progress.stage}: {progress.done} of {progress.total} ({share:.0%}){detail}"
             done = progress.done - self._start_done
             if done > 0 and elapsed > 0:
                 left = elapsed * (progress.total - progress.done) / done
@@ -698,7 +701,8 @@ def simulate(
     import tifffile
 
     from cocuyo.core import ResultError, SettingsError
-    from cocuyo.io.atomic import save_npz_atomic, write_atomically, write_json
+    from cocuyo.io.atomic import save_npz_atomic, write_json, write_together
+    from cocuyo.io.results import cannot_write, check_writable
     from cocuyo.simulation import simulate as make
 
     config = _simulation_settings(preset, split, seed, n_frames, shape, config_file)
@@ -710,36 +714,36 @@ def simulate(
         )
         raise SettingsError(msg)
     folder = Path(out)
-    movie, truth, settings = (
-        folder / name for name in ("recording.tif", "truth.npz", "simulation.json")
-    )
-    present = [path.name for path in (movie, truth, settings) if path.exists()]
+    movie, truth, settings = names = ("recording.tif", "truth.npz", "simulation.json")
+    present = [name for name in names if (folder / name).exists()]
     if present and not overwrite:
         msg = (
             f"{folder} already holds {', '.join(present)}. Give another folder with --out, "
             "or --overwrite to replace them."
         )
         raise ResultError(msg)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder)
     with ProgressPrinter() as progress:
         simulation = make(config, seed=seed, progress=progress)
-    save_npz_atomic(truth, simulation.truth.arrays())
-    write_json(
-        settings, {"cocuyo": __version__, "seed": seed, "settings": config.model_dump(mode="json")}
-    )
     rate_hz, pixel_um = config.frame_rate_hz, config.pixel_size_um
-    with write_atomically(movie) as temporary:
-        tifffile.imwrite(
-            temporary,
-            simulation.frames,
-            imagej=True,
-            byteorder="<",
-            resolution=(1 / pixel_um, 1 / pixel_um),
-            metadata={"axes": "TYX", "finterval": 1 / rate_hz, "fps": rate_hz, "unit": "um"},
-        )
+    try:
+        with write_together(folder, names) as place:
+            tifffile.imwrite(
+                place[movie],
+                simulation.frames,
+                imagej=True,
+                byteorder="<",
+                resolution=(1 / pixel_um, 1 / pixel_um),
+                metadata={"axes": "TYX", "finterval": 1 / rate_hz, "fps": rate_hz, "unit": "um"},
+            )
+            save_npz_atomic(place[truth], simulation.truth.arrays())
+            content = {"seed": seed, "settings": config.model_dump(mode="json")}
+            write_json(place[settings], {"cocuyo": __version__, **content})
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     functional, silent, faint, defocused = np.bincount(simulation.truth.kinds, minlength=4)
     click.echo(
-        f"{movie}: {config.n_frames} frames of {config.n_rows} x {config.n_columns}, "
+        f"{folder / movie}: {config.n_frames} frames of {config.n_rows} x {config.n_columns}, "
         f"{functional} functional, {silent} silent, {faint} faint and {defocused} defocused cells."
     )
 
@@ -753,9 +757,6 @@ def _simulation_settings(
     config_file: str | None,
 ) -> "SimulationConfig":
     """Put the settings of a simulation together: preset or random ones, file, options."""
-    import tomllib
-    from pathlib import Path
-
     from pydantic import ValidationError
 
     from cocuyo.core import SettingsError
@@ -772,11 +773,7 @@ def _simulation_settings(
     else:
         values = PRESETS[preset or "slice"].model_dump()
     if config_file is not None:
-        try:
-            values |= tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            msg = f"{config_file} is not a TOML file: {error}."
-            raise SettingsError(msg) from None
+        values |= _read_toml(config_file)
     if n_frames is not None:
         values["n_frames"] = n_frames
     if shape is not None:
@@ -784,21 +781,40 @@ def _simulation_settings(
     try:
         return SimulationConfig.model_validate(values)
     except ValidationError as error:
-        problems = (
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})"
-            if item["loc"]
-            else item["msg"]
-            for item in error.errors()
-        )
-        msg = f"These settings cannot be simulated: {'; '.join(problems)}."
+        msg = f"These settings cannot be simulated: {_problems(error)}."
         raise SettingsError(msg) from None
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    """Read the settings that a file for ``--config`` holds."""
+    import tomllib
+    from pathlib import Path
+
+    from cocuyo.core import SettingsError
+
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}. Give a TOML file with --config."
+        raise SettingsError(msg) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not a TOML file: {error}."
+        raise SettingsError(msg) from error
+
+
+def _problems(error: "ValidationError") -> str:
+    """Say in words which settings are wrong."""
+
+    def problem(name: str, item: Any) -> str:
+        if item["type"] == "extra_forbidden":
+            return f"there is no setting {name}"
+        return f"{name}: {item['msg']} (given: {item['input']!r})" if name else str(item["msg"])
+
+    return "; ".join(problem(".".join(map(str, item["loc"])), item) for item in error.errors())
 
 
 def _pipeline_settings(model: str | None, preset: str, config_file: str | None) -> "PipelineConfig":
     """Settings of a model, with those of a TOML file laid over them."""
-    import tomllib
-    from pathlib import Path
-
     from pydantic import ValidationError
 
     from cocuyo.core import SettingsError
@@ -807,19 +823,14 @@ def _pipeline_settings(model: str | None, preset: str, config_file: str | None) 
     base = load_model(model or preset).settings.pipeline
     if config_file is None:
         return base
-    try:
-        given = tomllib.loads(Path(config_file).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{config_file} is not a TOML file: {error}."
-        raise SettingsError(msg) from None
+    given = _read_toml(config_file)
     try:
         return PipelineConfig.model_validate(_overlay(base.model_dump(), given))
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})"
-            for item in error.errors()
+        msg = (
+            f"{config_file} holds settings that cannot be used: {_problems(error)}. The run.json "
+            "of a result shows the names and values of all."
         )
-        msg = f"{config_file} holds settings that cannot be used: {problems}."
         raise SettingsError(msg) from None
 
 
@@ -835,13 +846,18 @@ def _overlay(base: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _summary(result: "Result", folder: "Path") -> str:
     """What a run found, in two lines, and where the report lies."""
     accepted = int(result.rois.accepted.sum())
     events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
     lines = [
-        f"{accepted} functional neurons with {events} events in {_duration(result.times_s[-1])} "
-        f"(min:s); {len(result.rois) - accepted} candidates rejected."
+        f"{_counted(accepted, 'functional neuron')} with {_counted(events, 'event')} in "
+        f"{_duration(result.times_s[-1])} (min:s); "
+        f"{_counted(len(result.rois) - accepted, 'candidate')} rejected."
     ]
     lines += [f"Warning: {text}" for text in result.info.warnings]
     lines.append(f"Report: {folder / 'report.html'}")
@@ -894,9 +910,10 @@ def run(
             "--join; otherwise run them one by one."
         )
         raise click.UsageError(msg)
-    first = Path(recordings[0])
+    read = [path for path in (*recordings, reading.exclude, reading.timestamps) if path]
+    read += [path for path in (config_file, model) if path]
     folder = check_destination(
-        Path(out) if out is not None else first.with_name(f"{first.stem}.cocuyo"), overwrite
+        Path(out) if out is not None else _default_folder(recordings[0]), overwrite, inputs=read
     )
     settings = _pipeline_settings(model, preset, config_file)
     recording = open_from_options(recordings, reading)
@@ -913,6 +930,16 @@ def run(
         )
     result = with_inputs(result, file_identity(recording.paths))
     click.echo(_summary(result, result.save(folder, overwrite=overwrite)))
+
+
+def _default_folder(recording: str) -> "Path":
+    """Name the result folder beside a recording: that of ``.`` too has a name."""
+    import os
+    from pathlib import Path
+
+    path = Path(os.path.abspath(recording))  # noqa: PTH100 - resolves "." but keeps links
+    name = path.name if path.is_dir() else path.stem
+    return path.parent / f"{name}.cocuyo"
 
 
 @cli.command(
@@ -940,6 +967,7 @@ def demo(context: click.Context, *, out: str, preset: "PresetName", overwrite: b
 
     folder = Path(out)
     check_destination(folder / "result", overwrite)
+    _pipeline_settings(None, preset, None)  # before the simulation, not after it
     movie = folder / "recording.tif"
     context.invoke(
         simulate,

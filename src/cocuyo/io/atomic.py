@@ -3,8 +3,8 @@
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,40 @@ def write_atomically(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def write_together(folder: str | Path, names: Iterable[str]) -> Iterator[dict[str, Path]]:
+    """Give temporary paths for files that belong together: all take their places, or none does.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Their folder; it is made, with its parents, and removed if it was made in vain.
+    names : iterable of str
+        Names of the files to make or to replace.
+
+    Yields
+    ------
+    dict of str to Path
+        Where to write each of them.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written. Previous files are then untouched.
+    """
+    folder = Path(folder)
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with ExitStack() as stack:
+            yield {name: stack.enter_context(write_atomically(folder / name)) for name in names}
+    except BaseException:
+        if made:
+            with suppress(OSError):  # the first error is the one to report
+                folder.rmdir()
         raise
 
 

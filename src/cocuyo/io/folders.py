@@ -11,6 +11,7 @@ from cocuyo.core import AnyArray, Movie, RecordingError
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
     GREY_NOTE,
+    MAX_FRAME_PIXELS,
     JoinedMovie,
     Source,
     equal_channels,
@@ -246,6 +247,9 @@ class _PngFrame:
             (head[24],),
             head[25],
         )
+        if not 0 < self.layout[0] * self.layout[1] <= MAX_FRAME_PIXELS:
+            what = f"it says that it has {self.layout[1]} x {self.layout[0]} pixels; it is damaged"
+            raise _Bad(what)
 
     def read(self, dtype: "np.dtype[np.generic] | None" = None) -> AnyArray:
         """Read the image: (Y, X), or (Y, X, samples) with red first."""

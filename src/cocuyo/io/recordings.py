@@ -31,6 +31,7 @@ from cocuyo.io.sources import PartOfMovie, Source, natural_key
 PathLike = str | Path
 
 _FORMATS_READ = "TIFF, AVI, MP4, MKV, HDF5, .npy, or a folder of these or of PNG images"
+_MASKS_READ = "a mask from a TIFF, PNG or .npy file with one image"
 _SUFFIXES = {
     "tiff": TIFF_SUFFIXES,
     "npy": frozenset((".npy",)),
@@ -38,6 +39,8 @@ _SUFFIXES = {
     "png": PICTURE_SUFFIXES,
 }
 _MAX_DIFFERENCE = 0.01  # of a rate or pixel size before a note says that user and file differ
+# Outside it a rate is a slip of the unit; the fastest cameras take some thousand frames per second.
+_RATE_RANGE_HZ = (1e-4, 1e4)
 
 
 # --- Kinds of file -----------------------------------------------------------------------------
@@ -52,13 +55,13 @@ _SIGNATURES = {
 }
 
 
-def _sniff(path: Path) -> str:
+def _sniff(path: Path, *, role: str = "recording", read: str = _FORMATS_READ) -> str:
     """Say what a file is by its first bytes.
 
     Raises
     ------
     RecordingError
-        If it is none of the kinds that can be read.
+        If it is none of the kinds that can be read; `role` and `read` say what was wanted.
     """
     try:
         with path.open("rb") as file:
@@ -67,7 +70,7 @@ def _sniff(path: Path) -> str:
         msg = f"{path} cannot be read: {error.strerror}."
         raise RecordingError(msg) from error
     if not head:
-        msg = f"{path} is empty (0 bytes)."
+        msg = f"{path} is empty (0 bytes); copy it again from where it was recorded."
         raise RecordingError(msg)
     for kind, starts in _SIGNATURES.items():
         if head.startswith(starts):
@@ -76,10 +79,10 @@ def _sniff(path: Path) -> str:
         return "video"
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):  # MP4 and QuickTime
         return "video"
-    return _refuse_kind(path, head)
+    return _refuse_kind(path, head, role, read)
 
 
-def _refuse_kind(path: Path, head: bytes) -> str:
+def _refuse_kind(path: Path, head: bytes, role: str, read: str) -> str:
     if path.suffix.lower() in _SUFFIXES["hdf5"]:
         import h5py
 
@@ -95,7 +98,7 @@ def _refuse_kind(path: Path, head: bytes) -> str:
         what = "a text file"
     else:
         what = "not a kind of file that cocuyo knows, or its beginning is damaged"
-    msg = f"{path} is not a recording: it is {what}. cocuyo reads {_FORMATS_READ}."
+    msg = f"{path} is not a {role}: it is {what}. cocuyo reads {read}."
     raise RecordingError(msg)
 
 
@@ -149,7 +152,7 @@ def _open_path(
     path: Path, *, dataset: str | None, channel: int | None, plane: int | None
 ) -> Source:
     if not path.exists():
-        msg = f"{path} does not exist."
+        msg = f"{path} does not exist; check its name and folder."
         raise RecordingError(msg)
     if path.is_dir():
         return open_folder(
@@ -189,6 +192,23 @@ def _open_source(
     name = resolved.name if resolved.is_dir() else resolved.stem
     name = name.removesuffix(".ome") or "recording"
     return source, tuple(str(p) for p in paths), name
+
+
+def _check_rate(rate_hz: float, what: str) -> None:
+    """Refuse a rate that no camera has.
+
+    Raises
+    ------
+    RecordingError
+        If it lies outside the range.
+    """
+    low, high = _RATE_RANGE_HZ
+    if not low <= rate_hz <= high:
+        msg = (
+            f"{what} {rate_hz:.6g} frames per second; recordings have {low:g} to {high:g}. "
+            "Check the unit: rates are in Hz, times in seconds."
+        )
+        raise RecordingError(msg)
 
 
 def _frame_range(
@@ -288,6 +308,8 @@ def _open(
         pixel_size_um, source.pixel_size_um, source.pixel_size_origin, "pixel size", "µm"
     )
     diameter, _, _ = _choose(diameter_um, None, "", "diameter", "µm")
+    if frame_rate_hz is not None:
+        _check_rate(frame_rate_hz, "The frame rate is given as")
     times = None
     if timestamps is not None:
         times = _take_times(timestamps, start, stop, n_all)
@@ -335,6 +357,8 @@ def _take_times(
             f"that of frame {at - 1} ({times[wrong[0]]:.6g} s); times must be finite and rise."
         )
         raise RecordingError(msg)
+    if len(times) > 1:
+        _check_rate(float(1 / np.median(np.diff(times))), f"{label}: the times say")
     return times
 
 
@@ -676,18 +700,19 @@ def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
     Raises
     ------
     RecordingError
-        If it is absent, no image, or of another size.
+        If it is absent, no image, of another size, or leaves no pixel.
     """
     path = Path(path)
-    kind = _sniff(path)
+    kind = _sniff(path, role="mask", read=_MASKS_READ)
     if kind == "tiff":
         from cocuyo.io.tiff import read_first_page
 
         image: AnyArray = read_first_page(path)
     elif kind == "npy":
         try:
-            image = np.load(path, allow_pickle=False)
-        except ValueError as error:
+            # Mapped, so that sizes in a damaged header ask for no memory.
+            image = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OverflowError) as error:
             msg = f"{path} is a damaged .npy file: {error}"
             raise RecordingError(msg) from error
     elif kind == "png":
@@ -699,17 +724,23 @@ def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
             raise RecordingError(msg)
         image = np.asarray(decoded)
     else:
-        msg = f"{path} is not an image; a mask is a TIFF, PNG or .npy file with one image."
+        msg = f"{path} is not an image; cocuyo reads {_MASKS_READ}."
         raise RecordingError(msg)
     if image.ndim == 3 and image.shape[-1] in (2, 4):
         image = image[..., :-1]  # opacity
-    mask: BoolArray = np.asarray(image, np.bool_)
+    mask: BoolArray = np.array(image, np.bool_)  # a copy: the file is let go
     if mask.ndim == 3:
         mask = np.asarray(mask.any(axis=-1))
     if mask.shape != tuple(frame_shape):
         msg = (
             f"The mask {path} has shape {mask.shape}; the recording's frames have "
-            f"{tuple(frame_shape)} (rows, columns)."
+            f"{tuple(frame_shape)} (rows, columns). Give a mask of that size."
+        )
+        raise RecordingError(msg)
+    if mask.all():
+        msg = (
+            f"The mask {path} leaves out every pixel; it must be 0 where neurons are to be found "
+            "(perhaps it is the wrong way round)."
         )
         raise RecordingError(msg)
     return mask

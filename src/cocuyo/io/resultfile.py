@@ -4,6 +4,9 @@ The layout is documented in ``docs/reference/result-folder.md``; a change of pat
 or meaning raises `FORMAT_VERSION` and is described there.
 """
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ EVENT_NAMES = ("onset", "peak", "offset")
 _CHUNK_FRAMES = 16384
 # Values copied at once, so that traces that lie on disk never come into memory whole.
 _BLOCK_VALUES = 4_000_000
+# What the directories of the file and the indices of its chunks take besides the values.
+_OVERHEAD_BYTES, _OVERHEAD_SHARE = 2**18, 1.05
 
 
 def write_result_file(path: Path, result: Result) -> None:
@@ -51,12 +56,50 @@ def write_result_file(path: Path, result: Result) -> None:
     """
     import h5py
 
+    # HDF5 cannot let go of a file that it cannot write to its end: on a full disk it complains
+    # for each part of it and may crash when the program ends. So the space is taken beforehand.
+    n_bytes = _bytes_at_most(result)
+    with path.open("wb") as reserved:
+        _reserve(reserved.fileno(), n_bytes, path)
     try:
         with h5py.File(path, "w") as file:
+            _reserve(file.id.get_vfd_handle(), n_bytes, path)
             _write(file, result)
+            file.flush()
+            n_used = file.id.get_filesize()
     except RuntimeError as error:
-        # HDF5 reports a failed flush (a full disk) this way.
+        # HDF5 reports a failed flush (a disk that filled meanwhile) this way.
         raise OSError(str(error)) from error
+    os.truncate(path, min(n_used, path.stat().st_size))
+
+
+def _bytes_at_most(result: Result) -> int:
+    """Size of the file if nothing in it could be packed, in bytes."""
+    n_rois, n_frames, n_pixels = len(result.rois), result.n_frames, result.valid.size
+    text = sum(4 * len(words) + 100 for words in (*result.rois.ids, *result.rois.reasons))
+    n_values = (
+        (4 * len(TRACE_NAMES) + 1) * n_rois * n_frames  # traces and raster
+        + 16 * result.rois.footprints.nnz
+        + (4 * (len(result.projections) + 2) + 1) * n_pixels  # maps, labels, valid
+        + 21 * n_frames  # times, shifts, confidence, flags
+        + 44 * len(result.events)
+        + 64 * n_rois
+    )
+    return int(_OVERHEAD_SHARE * (n_values + text)) + _OVERHEAD_BYTES
+
+
+def _reserve(file_number: int, n_bytes: int, path: Path) -> None:
+    """Take the space for a file, or raise what a full disk raises."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file_number, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every disk can
+                raise OSError(error.errno, error.strerror, str(path)) from error
+        else:
+            return
+    if shutil.disk_usage(path.parent).free < n_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _write(file: Any, result: Result) -> None:

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ WORK_FOLDER = "work"
 MAX_ROIS = 65535
 """Largest label that the uint16 of ``labels.tif`` holds."""
 
+_PARTIAL = ".partial"
 _INFO_TUPLES = ("warnings", "notes", "inputs")
 
 
@@ -56,10 +57,12 @@ def partial_folder(folder: str | Path) -> Path:
         needs to resume in its subfolder ``work``, which `save_result` removes at the end.
     """
     folder = _absolute(folder)
-    return folder.with_name(folder.name + ".partial")
+    return folder.with_name(folder.name + _PARTIAL)
 
 
-def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
+def check_destination(
+    folder: str | Path, overwrite: bool = False, *, inputs: Iterable[str | Path] = ()
+) -> Path:
     """Refuse a result folder that cannot be made, before any work is done.
 
     Parameters
@@ -69,6 +72,8 @@ def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
     overwrite : bool, default: False
         Allow a folder that holds a result of cocuyo (our ``run.json``); nothing else is
         ever replaced.
+    inputs : iterable of str or Path, optional
+        What the run reads. A folder in which any of it lies is never replaced.
 
     Returns
     -------
@@ -84,6 +89,9 @@ def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
     if not folder.name:
         msg = f"{folder} cannot be a result folder; name a folder in it."
         raise ResultError(msg)
+    if folder.name.endswith(_PARTIAL):
+        msg = f"{folder} cannot be a result folder: {_PARTIAL} marks unfinished ones. Rename it."
+        raise ResultError(msg)
     if folder.exists() or folder.is_symlink():
         if not (folder.is_dir() and _is_ours(folder)):
             msg = (
@@ -98,6 +106,7 @@ def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
             )
             raise ResultError(msg)
     partial = partial_folder(folder)
+    _protect(inputs, folder, partial)
     if partial.exists() and not (
         partial.is_dir() and (_is_ours(partial) or not any(partial.iterdir()))
     ):
@@ -106,20 +115,63 @@ def check_destination(folder: str | Path, overwrite: bool = False) -> Path:
             "cocuyo's; move it away, or choose another folder with --out."
         )
         raise ResultError(msg)
-    parent = folder.parent
-    while not parent.exists() and parent != parent.parent:
-        parent = parent.parent
-    if not parent.is_dir():
-        msg = f"{folder} cannot be made because {parent} is not a folder; choose another --out."
-        raise ResultError(msg)
-    if not os.access(parent, os.W_OK | os.X_OK):
-        msg = f"{folder} cannot be made because {parent} is not writable; choose another --out."
-        raise ResultError(msg)
+    _check_place(folder.parent, folder)
     return folder
+
+
+def check_writable(folder: str | Path) -> Path:
+    """Refuse a folder that files cannot be written to, before any work is done.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder; it need not exist.
+
+    Returns
+    -------
+    Path
+        The absolute path of the folder. Nothing is made.
+
+    Raises
+    ------
+    ResultError
+        If it cannot be made or written.
+    """
+    folder = _absolute(folder)
+    _check_place(folder, folder)
+    return folder
+
+
+def _check_place(place: Path, folder: Path) -> None:
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    reason = ""
+    if not place.is_dir():
+        reason = f"{place} is not a folder"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        reason = f"{place} is not writable"
+    if reason:
+        msg = f"{folder} cannot be made because {reason}; choose another folder with --out."
+        raise ResultError(msg)
+
+
+def _protect(inputs: Iterable[str | Path], *folders: Path) -> None:
+    """Refuse to replace a folder that holds what is read."""
+    for path in map(Path, inputs):
+        for folder in folders:
+            inside = _absolute(path).is_relative_to(folder)
+            if path.exists() and (inside or path.resolve().is_relative_to(folder.resolve())):
+                msg = (
+                    f"{path} lies in {folder}, which the result would replace; move it out, or "
+                    "choose another folder with --out."
+                )
+                raise ResultError(msg)
 
 
 def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
     """Make (or take up again) the folder in which a result is made.
+
+    What a run that was killed wrote is removed, but for its subfolder ``work``.
 
     Parameters
     ----------
@@ -142,11 +194,12 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
     partial = partial_folder(folder)
     try:
         partial.mkdir(parents=True, exist_ok=True)
-        for left_over in partial.glob(".run-*.json"):  # of a run that was killed
-            left_over.unlink()
         _mark_unfinished(partial)
+        for path in list(partial.iterdir()):
+            if path.name not in (RUN_FILE, WORK_FOLDER):
+                _remove(path)
     except OSError as error:
-        raise _cannot_write(folder, error) from error
+        raise cannot_write(folder, error) from error
     return partial
 
 
@@ -188,7 +241,8 @@ def save_result(
         does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
     """
     _check(result)
-    folder = check_destination(folder, overwrite)
+    inputs = [entry["path"] for entry in result.info.inputs if "path" in entry]
+    folder = check_destination(folder, overwrite, inputs=inputs)
     partial = partial_folder(folder)
     made = not partial.exists()
     before = set() if made else {path.name for path in partial.iterdir()}
@@ -201,7 +255,7 @@ def save_result(
     except BaseException as error:
         _take_back(partial, None if made else before)
         if isinstance(error, OSError):
-            raise _cannot_write(folder, error) from error
+            raise cannot_write(folder, error) from error
         raise
     return folder
 
@@ -426,11 +480,26 @@ def _short_page(result: Result) -> str:
     )
 
 
-def _cannot_write(folder: Path, error: OSError) -> ResultError:
-    reason = error.strerror or str(error)
+def cannot_write(folder: Path, error: OSError) -> ResultError:
+    """Say that a folder could not be written, and what to do.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    error : OSError
+        What went wrong.
+
+    Returns
+    -------
+    ResultError
+        The error to raise.
+    """
+    # NumPy says only how much it wrote, where a disk is full.
+    reason = error.strerror or f"the disk is perhaps full ({error})"
     return ResultError(
         f"{folder} cannot be written: {reason}. Free some space or choose another folder "
-        "with --out; a previous result there is unchanged."
+        "with --out; what was there before is unchanged."
     )
 
 

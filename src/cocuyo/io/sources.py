@@ -233,7 +233,8 @@ def select_frames(
         If more than one axis is left, or an index is outside its axis.
     """
     if math.prod(size for _, size in axes) > MAX_FRAMES:
-        msg = f"{name} says that it holds {axes} images; its header is damaged."
+        n_images = math.prod(size for _, size in axes)
+        msg = f"{name} says that it holds {n_images} images; its header is damaged. Save it again."
         raise RecordingError(msg)
     labels = [label for label, _ in axes]
     sizes = [size for _, size in axes]

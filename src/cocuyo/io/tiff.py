@@ -259,7 +259,10 @@ class PagedMovie:
                 except (MissingExtraError, RecordingError, MemoryError):
                     raise
                 except Exception as error:  # decoders raise whatever they like on bad bytes
-                    msg = f"Frame {start + i} of {self._path} cannot be decoded: {error}"
+                    msg = (
+                        f"Frame {start + i} of {self._path} is damaged and cannot be decoded "
+                        f"({error}). Leave it out with --frames A:B, or copy the file again."
+                    )
                     raise RecordingError(msg) from error
         return frames
 

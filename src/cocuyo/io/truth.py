@@ -1,6 +1,7 @@
 """Cells of a field of view, read from any file that states them."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +118,17 @@ def _from_result(folder: Path) -> Regions:
 
 
 def _from_npz(path: Path) -> Regions:
+    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, or leave it open
+        msg = (
+            f"{path} cannot be read as .npz (it is no such archive, or is cut); save it with "
+            "numpy.savez_compressed."
+        )
+        raise ResultError(msg)
     try:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in _NPZ_NAMES if name in file.files}
             found = ", ".join(file.files) or "nothing"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"{path} cannot be read as .npz ({error}); save it with numpy.savez_compressed."
         raise ResultError(msg) from error
     if "footprints" not in content and "mask" not in content:
@@ -145,12 +152,13 @@ def _from_npz(path: Path) -> Regions:
         )
         raise ResultError(msg)
     n_rois = len(footprints)
-    ignore = content.get("ignore")
+    ignore, unscored = content.get("ignore"), content.get("ignore_pixels")
     return Regions(
         frame_shape=(int(footprints.shape[1]), int(footprints.shape[2])),
         footprints=_half_maximum(footprints, path),
         mask=None if mask is None else np.asarray(mask != 0),
         ignore=None if ignore is None else np.asarray(ignore, np.bool_),
+        ignore_pixels=None if unscored is None else np.asarray(unscored, np.bool_),
         traces=_per_cell(content, "traces", n_rois, path),
         raster=_raster(content, n_rois, path),
         spikes=_spikes(content, n_rois, rate, path),
@@ -160,7 +168,17 @@ def _from_npz(path: Path) -> Regions:
     )
 
 
-_NPZ_NAMES = ("footprints", "mask", "ignore", "traces", "raster", "spikes", "events", "fps")
+_NPZ_NAMES = (
+    "footprints",
+    "mask",
+    "ignore",
+    "ignore_pixels",
+    "traces",
+    "raster",
+    "spikes",
+    "events",
+    "fps",
+)
 
 
 def _image_shape(image: AnyArray, path: Path) -> tuple[int, int]:

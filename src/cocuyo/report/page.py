@@ -145,7 +145,7 @@ def _header(result: Result) -> str:
         scale = (
             "pixel size",
             "not known",
-            f"soma diameter measured from the recording: {result.diameter_px:.1f} px",
+            f"soma diameter used: {result.diameter_px:.1f} px (see the notes)",
         )
     else:
         diameter = result.diameter_px * result.pixel_size_um
@@ -457,7 +457,7 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
         accepted = bool(rois.accepted[roi])
         about = [
             _verdict(result, roi),
-            f"{int(counts[roi])} events",
+            f"{int(counts[roi])} event{'' if counts[roi] == 1 else 's'}",
             f"SNR {_number(rois.snr[roi], 1) or '–'}",
             f"score {_number(rois.score[roi], 2) or '–'}",
         ]

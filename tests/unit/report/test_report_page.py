@@ -90,7 +90,7 @@ def test_the_page_states_the_counts_rate_size_and_reasons():
 def test_a_missing_pixel_size_is_said_and_draws_no_scale_bar():
     page = render_report(make_result(pixel_size_um=None))
     assert "not known" in text_of(page)
-    assert "measured from the recording: 8.0 px" in text_of(page)
+    assert "soma diameter used: 8.0 px (see the notes)" in text_of(page)
     assert 'class="scale"' not in page
     assert "10 µm" in render_report(make_result(pixel_size_um=1.0))
 
