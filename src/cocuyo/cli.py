@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-    from cocuyo.core import AnyArray, Progress, Recording, Regions, Result
+    from cocuyo.core import Progress, Recording, Regions, Result
     from cocuyo.io import RecordingFacts
     from cocuyo.pipeline import PipelineConfig, PresetName
     from cocuyo.simulation import SimulationConfig, Split
@@ -292,8 +292,6 @@ class ReadingOptions:
         Index from 0 in a stack with several channels or planes.
     timestamps : str or None
         Path of a file with the time of each frame.
-    exclude : str or None
-        Path of an image that is not 0 where nothing is to be found.
     join : bool
         Whether several paths are the parts of one recording.
     """
@@ -306,7 +304,6 @@ class ReadingOptions:
     channel: int | None = None
     plane: int | None = None
     timestamps: str | None = None
-    exclude: str | None = None
     join: bool = False
 
 
@@ -349,11 +346,6 @@ _RECORDING_OPTIONS = (
         "--timestamps",
         metavar="FILE",
         help="Text or CSV file with the time of each frame, in seconds.",
-    ),
-    click.option(
-        "--exclude",
-        metavar="MASK",
-        help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
     ),
     click.option(
         "--join", is_flag=True, help="The given files are the parts of one recording, in order."
@@ -424,33 +416,6 @@ def open_from_options(paths: Sequence[str], reading: ReadingOptions) -> "Recordi
     )
 
 
-def excluded_from_options(
-    reading: ReadingOptions, frame_shape: tuple[int, int]
-) -> "AnyArray | None":
-    """Read the mask that ``--exclude`` names.
-
-    Parameters
-    ----------
-    reading : ReadingOptions
-        What the command line says.
-    frame_shape : tuple of int
-        Rows and columns of the recording.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows, n_columns), or None
-        True where nothing is to be found; None without ``--exclude``.
-
-    Raises
-    ------
-    RecordingError
-        If the image is absent, unreadable or of another size.
-    """
-    from cocuyo.io import read_exclusion
-
-    return None if reading.exclude is None else read_exclusion(reading.exclude, frame_shape)
-
-
 # ---------------------------------------------------------------------------------------------
 # Commands
 # ---------------------------------------------------------------------------------------------
@@ -492,13 +457,8 @@ def inspect(recordings: tuple[str, ...], reading: ReadingOptions, as_json: bool)
 
     from cocuyo.io import inspect_recording
 
-    if reading.exclude is not None:
-        msg = "--exclude has no meaning for inspect."
-        raise click.UsageError(msg)
     groups = [list(recordings)] if reading.join else [[path] for path in recordings]
-    options = dataclasses.asdict(reading)
-    del options["exclude"]
-    found = [inspect_recording(paths, **options) for paths in groups]
+    found = [inspect_recording(paths, **dataclasses.asdict(reading)) for paths in groups]
     if as_json:
         shown = [dataclasses.asdict(facts) for facts in found]
         click.echo(json.dumps(shown[0] if len(shown) == 1 else shown, indent=2, ensure_ascii=False))
@@ -875,6 +835,11 @@ Examples:
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="REC...")
 @recording_options
+@click.option(
+    "--exclude",
+    metavar="MASK",
+    help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
+)
 @click.option("--out", metavar="DIR", help="Result folder; <stem>.cocuyo beside REC by default.")
 @click.option(
     "--preset",
@@ -891,6 +856,7 @@ def run(
     recordings: tuple[str, ...],
     *,
     reading: ReadingOptions,
+    exclude: str | None,
     out: str | None,
     preset: "PresetName",
     model: str | None,
@@ -901,7 +867,7 @@ def run(
     """Find the functional neurons of a recording: mask, ROIs, traces, raster, report."""
     from pathlib import Path
 
-    from cocuyo.io import check_destination, file_identity
+    from cocuyo.io import check_destination, file_identity, read_exclusion
     from cocuyo.pipeline import segment, with_inputs
 
     if len(recordings) > 1 and not reading.join:
@@ -910,21 +876,21 @@ def run(
             "--join; otherwise run them one by one."
         )
         raise click.UsageError(msg)
-    read = [path for path in (*recordings, reading.exclude, reading.timestamps) if path]
+    read = [path for path in (*recordings, exclude, reading.timestamps) if path]
     read += [path for path in (config_file, model) if path]
     folder = check_destination(
         Path(out) if out is not None else _default_folder(recordings[0]), overwrite, inputs=read
     )
     settings = _pipeline_settings(model, preset, config_file)
     recording = open_from_options(recordings, reading)
-    exclude = excluded_from_options(reading, recording.frame_shape)
+    left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
     with ProgressPrinter() as progress:
         result = segment(
             recording,
             preset=preset,
             model=model,
             config=settings,
-            exclude=exclude,
+            exclude=left_out,
             seed=seed,
             progress=progress,
         )
