@@ -31,6 +31,8 @@ from cocuyo.pipeline.stream import require_frames
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
+_BELIEVED = 1.6
+"""Factor between a measured and the usual diameter beyond which the measurement is not believed."""
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
 
 
@@ -228,11 +230,23 @@ def choose_diameter(
         diameter = recording.diameter_px
         notes.append(f"Soma diameter as given: {diameter:.1f} px.")
     elif size is not None:
-        diameter = config.scale.default_diameter_um / size
-        notes.append(
-            f"Soma diameter assumed: {config.scale.default_diameter_um:g} µm, {diameter:.1f} px "
-            "(say it with --diameter)."
-        )
+        usual = config.scale.default_diameter_um / size
+        measured = _measure(recording)
+        if measured.reliable and 1 / _BELIEVED < measured.diameter_px / usual < _BELIEVED:
+            # Either may be wrong by a third; together they are wrong by less.
+            diameter = float(np.sqrt(usual * measured.diameter_px))
+            notes.append(
+                f"Soma diameter taken as {diameter * size:.1f} µm, {diameter:.1f} px: between the "
+                f"usual {config.scale.default_diameter_um:g} µm and the "
+                f"{measured.diameter_px * size:.1f} µm measured from the recording "
+                "(say it with --diameter)."
+            )
+        else:
+            diameter = usual
+            notes.append(
+                f"Soma diameter assumed: {config.scale.default_diameter_um:g} µm, "
+                f"{diameter:.1f} px (say it with --diameter)."
+            )
     else:
         measured = _measure(recording)
         diameter = measured.diameter_px

@@ -15,7 +15,7 @@ class CandidateConfig(FrozenConfig):
     """Where candidates are sought; generous, since each is verified afterwards."""
 
     min_probability: float = Field(
-        default=0.2,
+        default=0.1,
         gt=0,
         lt=1,
         description="Pixels at least this probable may hold a candidate. Lower finds fainter "
