@@ -1,0 +1,193 @@
+"""The first pass: maps of the whole recording, and what the networks are shown."""
+
+import numpy as np
+import pytest
+from fake_engine import FakeEngine
+from flashing_movie import ACTIVE, DIAMETER_PX, SILENT, make_movie
+
+from cocuyo.pipeline import PRESETS, analyse, blob_labels, final_mask
+from cocuyo.pipeline.analysis import network_shape
+from cocuyo.preprocessing import MotionConfig
+from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
+
+NOISE = 12.0
+STILL = PRESETS["default"].model_copy(update={"motion": MotionConfig(method="none")})
+BLOBS = PRESETS["srname"].model_copy(update={"motion": MotionConfig(method="none")})
+PAPER = NetworkConfig(
+    unet=UNetConfig(input_frames="frame"), temporal=TemporalConfig(contrast_input=False)
+)
+
+
+@pytest.fixture(scope="module")
+def movie():
+    return make_movie(n_frames=120, noise_counts=NOISE)
+
+
+@pytest.fixture(scope="module")
+def analysis(movie):
+    return look(movie)
+
+
+def look(movie, *, frames=None, config=STILL, engine=None, exclude=None):
+    shape = movie.frames.shape[1:]
+    return analyse(
+        movie.recording(frames),
+        config=config,
+        diameter_px=DIAMETER_PX,
+        engine=engine or FakeEngine(shape, diameter_px=DIAMETER_PX),
+        exclude=exclude,
+    )
+
+
+def at(image, centres):
+    return np.array([image[centre] for centre in centres])
+
+
+def test_mean_and_maximum_are_those_of_the_frames(movie, analysis):
+    np.testing.assert_allclose(analysis.mean_raw, movie.frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(analysis.maps.mean, movie.frames.mean(axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(analysis.max_raw, movie.frames.max(axis=0))
+    np.testing.assert_array_equal(analysis.max, movie.frames.max(axis=0))
+
+
+def test_the_noise_is_that_of_a_pixel_from_frame_to_frame(movie, analysis):
+    dark = ~movie.masks.any(axis=0)
+    assert np.median(analysis.maps.noise[dark]) == pytest.approx(NOISE, rel=0.05)
+
+
+def test_flicker_of_the_lamp_is_no_noise_of_a_pixel(movie, analysis):
+    light = 1 + 0.03 * np.random.default_rng(0).standard_normal(len(movie.frames))
+    flickering = (movie.frames * light[:, None, None]).astype(np.float32)
+    found = np.median(look(movie, frames=flickering).maps.noise)
+    # Brightness differs between pixels: some of the flicker, 30 counts, remains.
+    assert found < 1.3 * np.median(analysis.maps.noise)
+
+
+def test_contrast_tells_flashing_cells_from_silent_ones(analysis):
+    assert at(analysis.maps.contrast, ACTIVE).min() > 2 * at(analysis.maps.contrast, SILENT).max()
+
+
+def test_the_contrast_of_a_soma_is_high_where_cells_flash(analysis):
+    of_soma = analysis.maps.soma_contrast
+    assert at(of_soma, ACTIVE).min() > 2 * at(of_soma, SILENT).max()
+    assert not of_soma[~analysis.maps.valid].any()
+
+
+def test_the_maps_say_how_many_steps_they_hold(analysis):
+    assert analysis.maps.n_steps == analysis.n_steps == 24
+
+
+def test_probability_is_what_the_temporal_network_says_at_the_end(analysis):
+    assert at(analysis.maps.probability, ACTIVE).min() > 0.7
+    assert at(analysis.maps.probability, SILENT).max() < 0.3
+
+
+def test_the_projections_of_the_spatial_network_show_silent_cells_too(analysis):
+    assert at(analysis.probability_mean, SILENT).min() > 0.2
+    assert (analysis.probability_max >= analysis.probability_mean - 1e-6).all()
+
+
+def test_frames_without_values_do_not_darken_the_mean_as_acquired(movie, analysis):
+    gaps = movie.frames.copy()
+    gaps[[30, 31, 70]] = np.nan
+    found = look(movie, frames=gaps)
+    np.testing.assert_allclose(found.mean_raw, np.nanmean(gaps, axis=0), rtol=1e-5)
+    np.testing.assert_array_equal(found.max_raw, np.nanmax(gaps, axis=0))
+
+
+def test_the_maximum_of_values_below_zero_is_below_zero(movie):
+    below = movie.frames - 5000
+    below[40] = np.nan
+    found = look(movie, frames=below)
+    np.testing.assert_array_equal(found.max_raw, np.nanmax(below, axis=0))
+
+
+def test_a_pixel_that_never_has_a_value_is_zero_in_the_projections(movie):
+    holes = movie.frames.copy()
+    holes[:, 20, 30] = np.nan
+    found = look(movie, frames=holes)
+    assert found.mean_raw[20, 30] == found.max_raw[20, 30] == 0
+    assert np.isfinite(found.maps.mean).all()
+
+
+def test_excluded_pixels_are_invalid_and_zero_in_the_maps(movie):
+    exclude = np.zeros(movie.frames.shape[1:], np.bool_)
+    exclude[:, :30] = True
+    maps = look(movie, exclude=exclude).maps
+    np.testing.assert_array_equal(maps.valid, ~exclude)
+    assert not maps.probability[exclude].any()
+    assert not maps.contrast[exclude].any()
+    assert maps.probability[~exclude].max() > 0.7
+
+
+def test_the_spatial_network_sees_each_step_once(movie):
+    engine = FakeEngine(movie.frames.shape[1:], diameter_px=DIAMETER_PX)
+    found = look(movie, engine=engine)
+    assert engine.n_segmented == found.n_steps == 24
+
+
+def test_the_papers_spatial_network_sees_every_frame(movie):
+    engine = FakeEngine(movie.frames.shape[1:], diameter_px=DIAMETER_PX)
+    config = STILL.model_copy(update={"networks": PAPER})
+    found = look(movie, engine=engine, config=config)
+    assert engine.n_segmented == len(movie.frames)
+    assert found.n_steps == 24
+
+
+@pytest.mark.parametrize("diameter", [4.0, 20.0])
+def test_maps_come_back_at_the_size_of_the_frames(movie, diameter):
+    shape = movie.frames.shape[1:]
+    small = network_shape(shape, STILL.scale.factor(diameter))
+    found = analyse(
+        movie.recording(),
+        config=STILL,
+        diameter_px=diameter,
+        engine=FakeEngine(small, diameter_px=10),
+    )
+    for image in (found.maps.probability, found.maps.contrast, found.probability_max):
+        assert image.shape == shape
+        assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, 77.0])
+def test_a_recording_without_values_has_empty_maps(movie, value):
+    frames = np.full((20, *movie.frames.shape[1:]), value, np.float32)
+    found = look(movie, frames=frames)
+    assert found.n_steps == 0
+    for image in (found.maps.probability, found.maps.contrast, found.maps.mean):
+        assert not image.any()
+    assert (found.motion.flags != 0).all()
+
+
+def test_without_networks_the_share_of_frames_with_a_blob_takes_their_place(movie):
+    found = analyse(movie.recording(), config=BLOBS, diameter_px=DIAMETER_PX, engine=None)
+    share = found.maps.probability
+    assert at(share, SILENT[:2]).min() > 0.5
+    counts = share * len(movie.frames)
+    np.testing.assert_allclose(counts, np.rint(counts), atol=1e-3)
+
+
+def test_the_final_mask_is_where_the_probability_reaches_the_threshold(analysis):
+    mask = final_mask(analysis, STILL.model_copy(update={"mask_threshold": 0.6}))
+    np.testing.assert_array_equal(mask, analysis.maps.probability >= 0.6)
+
+
+def test_the_final_mask_of_blobs_lies_between_least_and_largest_share(movie):
+    found = analyse(movie.recording(), config=BLOBS, diameter_px=DIAMETER_PX, engine=None)
+    config = BLOBS.model_copy(update={"blobs": BlobConfig(min_share=0.1, max_share=0.5)})
+    share = found.maps.probability
+    np.testing.assert_array_equal(final_mask(found, config), (share >= 0.1) & (share <= 0.5))
+
+
+def test_blob_labels_are_the_accepted_cells_of_srname(movie):
+    labels = blob_labels(movie.recording(), config=BLOBS, diameter_px=DIAMETER_PX)
+    assert labels.shape == movie.frames.shape[1:]
+    found = [labels[centre] for centre in ACTIVE if labels[centre]]
+    assert len(found) >= 3
+    assert len(set(found)) == len(found) == labels.max()
+    assert not at(labels, SILENT).any()
+
+
+def test_a_recording_without_values_has_no_blob_labels(movie):
+    dark = movie.recording(np.zeros((20, *movie.frames.shape[1:]), np.uint16))
+    assert not blob_labels(dark, config=BLOBS, diameter_px=DIAMETER_PX).any()

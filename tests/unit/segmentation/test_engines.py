@@ -1,0 +1,201 @@
+"""Engines: stateless, and clear about what a model folder lacks."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from cocuyo.core import MissingExtraError, ModelError
+from cocuyo.segmentation import NetworkConfig, TemporalConfig, UNetConfig, load_engine
+from cocuyo.segmentation.engine import GRAPHS
+from cocuyo.segmentation.weights import WEIGHTS, load_networks, save_networks
+
+CONFIG = NetworkConfig(
+    unet=UNetConfig(base_width=4, n_levels=1, aspp_rates=(1, 2)),
+    temporal=TemporalConfig(hidden=4, kernel=5),
+)
+OTHER = NetworkConfig(unet=CONFIG.unet, temporal=TemporalConfig(hidden=5))
+SHAPE = (29, 35)
+
+
+@pytest.fixture
+def folder(tmp_path, folder_of):
+    """A complete folder that the test may damage."""
+    return shutil.copytree(folder_of(CONFIG), tmp_path / "model")
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def load(folder, engine="openvino", config=CONFIG):
+    return load_engine(
+        folder, config, frame_shape=SHAPE, engine=engine, precision="f32", n_threads=1
+    )
+
+
+def image_of(seed):
+    image = np.random.default_rng(seed).random(SHAPE, np.float32)
+    image.setflags(write=False)
+    return image
+
+
+@pytest.fixture(params=["openvino", "torch"])
+def engine(request, folder_of, no_gpu):
+    return load(folder_of(CONFIG), request.param)
+
+
+def test_an_engine_gives_the_same_for_the_same_state_whatever_came_between(engine):
+    state = engine.step(image_of(0), image_of(1), engine.start())
+    before = engine.step(image_of(2), image_of(3), state)
+    classified = engine.classify(before)
+    segmented = engine.segment(image_of(4))
+    for seed in range(5, 8):  # another recording passes through
+        engine.segment(image_of(seed))
+        engine.classify(engine.step(image_of(seed), image_of(seed), before))
+    after = engine.step(image_of(2), image_of(3), state)
+    np.testing.assert_array_equal(after.hidden, before.hidden)
+    np.testing.assert_array_equal(after.maximum, before.maximum)
+    np.testing.assert_array_equal(engine.classify(after), classified)
+    np.testing.assert_array_equal(engine.segment(image_of(4)), segmented)
+
+
+def test_what_an_engine_returned_does_not_change_later(engine):
+    state = engine.step(image_of(0), image_of(1), engine.start())
+    returned = [state.hidden, state.maximum, engine.segment(image_of(2)), engine.classify(state)]
+    copies = [array.copy() for array in returned]
+    engine.segment(image_of(3))
+    engine.classify(engine.step(image_of(4), image_of(5), state))
+    for array, copy in zip(returned, copies, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_each_start_is_fresh_and_before_every_step(engine):
+    engine.step(image_of(0), image_of(1), engine.start())
+    start = engine.start()
+    assert start.hidden.shape == start.maximum.shape == (1, 4, 15, 18)
+    assert not start.hidden.any()
+    assert (start.maximum == -1).all()
+
+
+def test_without_a_gpu_openvino_is_taken(folder_of, no_gpu):
+    assert load(folder_of(CONFIG), "auto").name == "openvino"
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_missing_graph_is_named(folder, graph):
+    (folder / f"{graph}.xml").unlink()
+    with pytest.raises(ModelError, match=rf"has no {graph}\.xml; .*complete model folder"):
+        load(folder)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_graph_without_its_weights_is_named(folder, graph):
+    (folder / f"{graph}.bin").unlink()
+    with pytest.raises(ModelError, match=rf"{graph}\.xml \(with its \.bin\)"):
+        load(folder)
+
+
+def test_graphs_of_other_settings_are_refused(folder):
+    with pytest.raises(ModelError, match=r"does not fit the settings in model\.json"):
+        load(folder, config=OTHER)
+
+
+def test_missing_weights_are_named(folder):
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ModelError, match=f"has no {WEIGHTS}"):
+        load(folder, "torch")
+
+
+def test_weights_cut_short_are_refused(folder):
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=f"{WEIGHTS} cannot be read"):
+        load(folder, "torch")
+
+
+def test_weights_of_other_settings_are_refused_in_one_line(folder):
+    with pytest.raises(ModelError, match=r"does not fit the settings in model\.json") as caught:
+        load_networks(folder, OTHER)
+    assert "\n" not in str(caught.value)
+
+
+def test_openvino_needs_no_torch(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    engine = load(folder, "auto")
+    assert engine.name == "openvino"
+    assert engine.segment(image_of(0)).shape == SHAPE
+
+
+def test_the_torch_engine_without_torch_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "cocuyo\[train\]"'):
+        load(folder, "torch")
+
+
+@pytest.fixture
+def no_jaxtyping(monkeypatch):
+    """Torch alone, as after `pip install torch`: the networks were never imported."""
+    monkeypatch.setitem(sys.modules, "jaxtyping", None)
+    for module in ("networks", "weights"):
+        monkeypatch.delitem(sys.modules, f"cocuyo.segmentation.{module}")
+
+
+def test_torch_without_the_rest_of_the_extra_says_what_to_install(folder, no_jaxtyping):
+    with pytest.raises(MissingExtraError, match=r'pip install "cocuyo\[train\]".*jaxtyping'):
+        load(folder, "torch")
+
+
+def test_a_gpu_is_not_taken_without_the_rest_of_the_extra(folder, no_jaxtyping, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert load(folder, "auto").name == "openvino"
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path, networks_of):
+    unet, temporal = networks_of(CONFIG)
+    with torch.no_grad():
+        temporal.convolution.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="not finite; train again"):
+        save_networks(tmp_path, unet, temporal, CONFIG)
+    assert list(tmp_path.iterdir()) == []
+
+
+SAVE_AND_LOAD = """
+import pathlib, sys
+from openvino_telemetry.utils.sender import TelemetrySender
+
+reports = []
+TelemetrySender.send = lambda self, backend, message: reports.append(message)
+from cocuyo.segmentation import NetworkConfig, load_engine
+from cocuyo.segmentation.networks import TemporalNetwork, UNet
+from cocuyo.segmentation.weights import save_networks
+
+config = NetworkConfig.model_validate_json(sys.argv[1])
+folder = pathlib.Path.cwd()
+save_networks(folder, UNet(config.unet), TemporalNetwork(config.temporal), config)
+load_engine(folder, config, frame_shape=(16, 16), engine="openvino")
+sys.exit(len(reports))
+"""
+
+
+def test_openvino_reports_to_nobody_that_it_is_used(tmp_path):
+    # In a process of its own: OpenVINO reports its import. Nothing says that this is CI, where
+    # it reports nothing anyway; the home is one in which nobody was asked.
+    kept = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT"}
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    environment = {name: value for name, value in os.environ.items() if name in kept}
+    done = subprocess.run(
+        [sys.executable, "-c", SAVE_AND_LOAD, CONFIG.model_dump_json()],
+        env=environment | {"HOME": str(home), "USERPROFILE": str(home)},
+        cwd=work,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert list(home.iterdir()) == []

@@ -1,0 +1,188 @@
+"""The verifier: what it is taught, and that it learns."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from cocuyo.core import ModelError, RoiSet
+from cocuyo.training.settings import VerifierRecipe
+from cocuyo.training.verifier import (
+    SAME_NEURON_IOU,
+    UNCERTAIN_IOU,
+    Candidates,
+    fit_verifier,
+    label_candidates,
+)
+
+RECIPE = VerifierRecipe(hidden=(8,), epochs=30, learning_rate=0.03)
+
+
+def candidates(n=300, *, seed=0, separable=True):
+    """Candidates that are functional where their first feature is large; the rest is noise."""
+    random = np.random.default_rng(seed)
+    features = random.normal(5, 3, (n, 21)).astype(np.float32)
+    functional = random.random(n) < 0.4
+    if separable:
+        features[:, 0] = np.where(functional, 40, 20) + random.normal(0, 3, n)
+    return Candidates(features, functional)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit_verifier(candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
+
+
+def test_the_verifier_learns_what_can_be_told_apart(fitted):
+    verifier, metrics = fitted
+    unseen = candidates(seed=2)
+    right = (verifier.score(unseen.features) >= 0.5) == unseen.functional
+    assert right.mean() > 0.95
+    assert metrics["validation_accuracy"] > 0.95
+
+
+def test_the_verifier_learns_nothing_where_nothing_can_be_learnt():
+    _, metrics = fit_verifier(
+        candidates(separable=False),
+        candidates(seed=1, separable=False),
+        recipe=RECIPE,
+        seed=0,
+    )
+    assert metrics["validation_accuracy"] < 0.75
+
+
+def test_the_metrics_are_those_of_the_verifier_that_is_kept(fitted):
+    verifier, metrics = fitted
+    held = candidates(seed=1)
+    p = verifier.score(held.features).astype(np.float64)
+    bce = -np.where(held.functional, np.log(p), np.log1p(-p)).mean()
+    assert metrics["validation_loss"] == pytest.approx(bce, rel=1e-3)
+    assert metrics["validation_share_functional"] == pytest.approx(held.functional.mean())
+    assert (metrics["n_training"], metrics["n_validation"]) == (300, 300)
+
+
+def test_the_epoch_with_the_least_validation_loss_is_kept():
+    # Validation says the opposite: every epoch makes it worse.
+    good = candidates(seed=1)
+    opposite = Candidates(good.features, ~good.functional)
+    _, metrics = fit_verifier(candidates(), opposite, recipe=RECIPE, seed=0)
+    assert metrics["validation_loss"] < 0.8  # a coin's is 0.69
+
+
+def test_the_same_seed_gives_the_same_verifier(fitted):
+    again, _ = fit_verifier(candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
+    for name, array in fitted[0].tensors().items():
+        np.testing.assert_array_equal(again.tensors()[name], array)
+
+
+def test_the_recipe_says_how_wide_the_layers_are():
+    recipe = VerifierRecipe(hidden=(5, 3), epochs=1)
+    verifier, _ = fit_verifier(candidates(), candidates(seed=1), recipe=recipe, seed=0)
+    assert [weight.shape for weight in verifier.weights] == [(5, 21), (3, 5), (1, 3)]
+    assert [bias.shape for bias in verifier.biases] == [(5,), (3,), (1,)]
+
+
+def test_a_feature_that_never_changes_does_no_harm():
+    train, held = candidates(), candidates(seed=1)
+    for part in (train, held):
+        part.features[:, 7] = 3
+    _, metrics = fit_verifier(train, held, recipe=RECIPE, seed=0)
+    assert metrics["validation_accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("kind", [True, False])
+def test_candidates_of_one_kind_are_refused(kind):
+    some = candidates(20)
+    with pytest.raises(ModelError, match="All 20 training candidates are of one kind"):
+        fit_verifier(Candidates(some.features, np.full(20, kind)), some, recipe=RECIPE, seed=0)
+
+
+def test_no_candidates_at_all_are_refused():
+    some = candidates(20)
+    none = Candidates(some.features[:0], some.functional[:0])
+    with pytest.raises(ModelError, match="All 0 training candidates"):
+        fit_verifier(none, some, recipe=RECIPE, seed=0)
+    with pytest.raises(ModelError, match="for validation; simulate more"):
+        fit_verifier(some, none, recipe=RECIPE, seed=0)
+
+
+SIDE = 30
+SQUARE = (slice(5, 15), slice(5, 15))  # a functional neuron of 100 pixels
+SILENT = (slice(18, 28), slice(18, 28))
+
+
+def masks_of(*places):
+    masks = np.zeros((len(places), SIDE, SIDE), np.float32)
+    for mask, place in zip(masks, places, strict=True):
+        mask[place] = 1
+    return sparse.csr_array(masks.reshape(len(places), -1))
+
+
+def truth_of(*places, functional):
+    masks = masks_of(*places).astype(np.bool_)
+    truth = SimpleNamespace(cell_masks=lambda: masks, functional=np.array(functional, bool))
+    return SimpleNamespace(truth=truth)
+
+
+def rois_of(*places):
+    footprints = masks_of(*places)
+    footprints.data *= 0.3  # the pixels count, not their weights
+    n = len(places)
+    numbers = np.ones(n, np.float32)
+    return RoiSet(
+        footprints,
+        (SIDE, SIDE),
+        tuple(f"roi_{i}" for i in range(n)),
+        numbers > 0,
+        ("",) * n,
+        numbers,
+        numbers,
+    )
+
+
+@pytest.fixture
+def truth():
+    return truth_of(SILENT, SQUARE, functional=[False, True])
+
+
+def part_of_square(iou):
+    """Pixels that overlap the functional neuron by so much."""
+    return (slice(5, 15), slice(5, 5 + round(10 * iou)))
+
+
+@pytest.mark.parametrize("iou", [0.1, 0.2, 0.3, 0.4, 1.0])
+def test_a_candidate_is_functional_by_its_overlap_and_teaches_nothing_in_between(iou, truth):
+    functional, certain = label_candidates(rois_of(part_of_square(iou)), truth)
+    assert functional.tolist() == [iou >= SAME_NEURON_IOU]
+    assert certain.tolist() == [iou >= SAME_NEURON_IOU or iou < UNCERTAIN_IOU]
+
+
+def test_a_candidate_much_larger_than_the_neuron_is_not_it(truth):
+    functional, certain = label_candidates(rois_of((slice(0, 30), slice(0, 30))), truth)
+    assert not functional.any()
+    assert certain.all()
+
+
+def test_a_candidate_on_a_silent_cell_is_certainly_not_functional(truth):
+    functional, certain = label_candidates(rois_of(SILENT, SQUARE), truth)
+    assert functional.tolist() == [False, True]
+    assert certain.tolist() == [True, True]
+
+
+def test_where_no_neuron_is_functional_no_candidate_is():
+    nothing = truth_of(SILENT, SQUARE, functional=[False, False])
+    functional, certain = label_candidates(rois_of(SILENT, SQUARE), nothing)
+    assert not functional.any()
+    assert certain.all()
+
+
+def test_no_candidates_have_no_labels(truth):
+    functional, certain = label_candidates(RoiSet.empty((SIDE, SIDE)), truth)
+    assert functional.shape == certain.shape == (0,)
+
+
+def test_labelling_does_not_change_the_candidates(truth):
+    rois = rois_of(SQUARE)
+    label_candidates(rois, truth)
+    assert set(rois.footprints.data.tolist()) == {np.float32(0.3)}
