@@ -26,6 +26,7 @@ from cocuyo.io.sources import (
 _CHUNK_CACHE_BYTES = 64 * 2**20
 # No filter of HDF5 packs tighter: deflate reaches 1032:1, Zstandard about 32 000:1.
 _MAX_PACKING = 100_000
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # on bad bytes
 _RATE_NAMES = ("frame_rate_hz", "frame_rate", "framerate", "fps", "rate", "sampling_rate")
 _PIXEL_NAMES = ("pixel_size_um", "pixel_size", "um_per_pixel", "element_size_um")
 
@@ -56,8 +57,9 @@ def _leading_axes(
 class _IndexedMovie:
     """Frames picked out of an array with more axes, or with axes in another order."""
 
-    def __init__(self, array: Any, index: tuple[int | slice, ...], colour: bool) -> None:
+    def __init__(self, array: Any, index: tuple[int | slice, ...], colour: bool, name: str) -> None:
         self._array = array
+        self._name = name
         self._index = index
         self._colour = colour
         self._lock = threading.Lock()
@@ -72,8 +74,15 @@ class _IndexedMovie:
             slice(start, min(stop, self.shape[0])) if isinstance(value, slice) else value
             for value in self._index
         )
-        with self._lock:
-            frames = np.asarray(self._array[index])
+        try:
+            with self._lock:
+                frames = np.asarray(self._array[index])
+        except _HDF5_ERRORS as error:
+            msg = (
+                f"Frames {start}:{min(stop, self.shape[0])} of {self._name} are damaged and cannot "
+                f"be read ({error}). Leave them out with --frames A:B, or copy the file again."
+            )
+            raise RecordingError(msg) from error
         if self._colour:
             grey = [to_grey(frame) for frame in frames]
             frames = np.stack(grey) if grey else np.zeros((0, *self.shape[1:]))
@@ -129,7 +138,7 @@ def open_npy(path: Path, *, channel: int | None = None, plane: int | None = None
         index = _with_time(chosen)
         if not axes:
             array = array[None]
-        movie: Any = _IndexedMovie(array, index, colour)
+        movie: Any = _IndexedMovie(array, index, colour, str(path))
         if colour:
             equal = equal_channels(array[0])
             notes.append(GREY_EQUAL_NOTE if equal else GREY_NOTE)
@@ -199,11 +208,11 @@ def open_hdf5(
         axes, colour = _leading_axes(tuple(data.shape), name, channel, need_time=True)
         chosen = select_frames(axes, name=name, channel=channel, plane=plane)
         _check_stored(data, name)
-        movie = _IndexedMovie(data, _with_time(chosen), colour)
+        movie = _IndexedMovie(data, _with_time(chosen), colour, name)
         try:
-            movie.read(movie.shape[0] - 1, movie.shape[0])
+            np.asarray(data[tuple(n - 1 for _, n in axes)])
             first = np.asarray(data[(0,) * len(axes)])
-        except OSError as error:
+        except _HDF5_ERRORS as error:
             msg = f"{name} cannot be read; it is damaged or needs a filter plugin ({error})."
             raise RecordingError(msg) from error
         notes = list(chosen.notes)
@@ -211,6 +220,10 @@ def open_hdf5(
             notes.append(GREY_EQUAL_NOTE if equal_channels(first) else GREY_NOTE)
         rate, rate_origin = _attribute(data, _RATE_NAMES)
         pixel, pixel_origin = _attribute(data, _PIXEL_NAMES)
+    except _HDF5_ERRORS as error:
+        file.close()
+        msg = f"{path} is an HDF5 file whose structure is damaged ({error}); copy it again."
+        raise RecordingError(msg) from error
     except BaseException:
         file.close()
         raise

@@ -14,6 +14,7 @@ from cocuyo.io.sources import (
     MAX_FRAME_PIXELS,
     JoinedMovie,
     Source,
+    decode_picture,
     equal_channels,
     natural_key,
     to_grey,
@@ -253,13 +254,11 @@ class _PngFrame:
 
     def read(self, dtype: "np.dtype[np.generic] | None" = None) -> AnyArray:
         """Read the image: (Y, X), or (Y, X, samples) with red first."""
-        import cv2
-
-        picture = cv2.imdecode(np.fromfile(self.path, np.uint8), cv2.IMREAD_UNCHANGED)
+        picture = decode_picture(self.path)
         if picture is None:
             what = "it cannot be decoded"
             raise _Bad(what)
-        return picture if picture.ndim == 2 else np.asarray(picture)[..., 2::-1]
+        return picture if picture.ndim == 2 else picture[..., 2::-1]
 
 
 class ImagesMovie:

@@ -26,7 +26,7 @@ from cocuyo.io.folders import (
     open_folder,
     recording_files,
 )
-from cocuyo.io.sources import PartOfMovie, Source, natural_key
+from cocuyo.io.sources import PartOfMovie, Source, decode_picture, natural_key
 
 PathLike = str | Path
 
@@ -716,13 +716,11 @@ def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
             msg = f"{path} is a damaged .npy file: {error}"
             raise RecordingError(msg) from error
     elif kind == "png":
-        import cv2
-
-        decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        decoded = decode_picture(path)
         if decoded is None:
-            msg = f"{path} is a damaged PNG image."
+            msg = f"{path} is a damaged PNG image; save it again."
             raise RecordingError(msg)
-        image = np.asarray(decoded)
+        image = decoded
     else:
         msg = f"{path} is not an image; cocuyo reads {_MASKS_READ}."
         raise RecordingError(msg)

@@ -160,6 +160,28 @@ def to_grey(frame: AnyArray) -> AnyArray:
     return np.asarray((grey if colour.dtype.kind == "f" else np.rint(grey)).astype(colour.dtype))
 
 
+def decode_picture(path: Path) -> AnyArray | None:
+    """Decode a PNG (or another picture that OpenCV knows).
+
+    Parameters
+    ----------
+    path : Path
+        The file. Not ``cv2.imread``, which does not open every path on Windows.
+
+    Returns
+    -------
+    ndarray, shape (n_rows, n_columns) or (n_rows, n_columns, n_samples), or None
+        The picture as stored, blue first where it is in colour; None where it is damaged.
+    """
+    import cv2
+
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # nothing to decode, or sizes that no picture has
+        return None
+    return None if picture is None else np.asarray(picture)
+
+
 def equal_channels(frame: AnyArray) -> bool:
     """Say whether the first three channels of a colour frame are the same.
 

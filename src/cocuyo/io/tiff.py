@@ -250,7 +250,7 @@ class PagedMovie:
 
         places = self._ifds[start:stop].tolist()
         frames = np.empty((len(places), *self.shape[1:]), self.dtype)
-        with _quiet_tifffile(), tifffile.TiffFile(self._path) as tif:
+        with quiet_tifffile(), tifffile.TiffFile(self._path) as tif:
             for i, place in enumerate(places):
                 try:
                     tif.filehandle.seek(place)
@@ -273,8 +273,14 @@ class PagedMovie:
 
 
 @contextmanager
-def _quiet_tifffile() -> Iterator[None]:
-    """Keep tifffile from logging what we say in an error of our own."""
+def quiet_tifffile() -> Iterator[None]:
+    """Keep tifffile from logging what we say in an error of our own.
+
+    Yields
+    ------
+    None
+        Nothing.
+    """
     logger = logging.getLogger("tifffile")
     before = logger.disabled
     logger.disabled = True
@@ -389,7 +395,7 @@ def _probe(path: Path, first: Page) -> _Probe:
     import tifffile
 
     try:
-        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tif:
             tif.filehandle.seek(first.ifd)
             page = tifffile.TiffPage(tif, 0)
             facts = _read_facts(tif, page)
@@ -432,7 +438,7 @@ def read_first_page(path: Path) -> AnyArray:
     import tifffile
 
     try:
-        with _quiet_tifffile(), tifffile.TiffFile(path) as tif:
+        with quiet_tifffile(), tifffile.TiffFile(path) as tif:
             return _decode(tif.pages[0], path)
     except (MissingExtraError, OSError, MemoryError):
         raise

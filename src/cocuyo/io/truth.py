@@ -1,7 +1,6 @@
 """Cells of a field of view, read from any file that states them."""
 
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,8 @@ from scipy import sparse
 from cocuyo.core import AnyArray, BoolArray, Periods, Regions, ResultError, SettingsError
 from cocuyo.io.imagej import read_roi_set
 from cocuyo.io.results import load_result
+from cocuyo.io.sources import decode_picture
+from cocuyo.io.tiff import quiet_tifffile
 
 _PICTURES = {".tif", ".tiff", ".png", ".bmp"}
 _ROI_SETS = {".zip", ".roi"}
@@ -128,7 +129,7 @@ def _from_npz(path: Path) -> Regions:
         with np.load(path, allow_pickle=False) as file:
             content = {name: file[name] for name in _NPZ_NAMES if name in file.files}
             found = ", ".join(file.files) or "nothing"
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # readers raise whatever they like on bad bytes
         msg = f"{path} cannot be read as .npz ({error}); save it with numpy.savez_compressed."
         raise ResultError(msg) from error
     if "footprints" not in content and "mask" not in content:
@@ -309,7 +310,7 @@ def _from_picture(path: Path) -> Regions:
 def _read_picture(path: Path) -> AnyArray:
     try:
         image = _decode(path)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # decoders raise whatever they like on bad bytes
         msg = f"{path} cannot be read as a picture ({error}); save it again as TIFF or PNG."
         raise ResultError(msg) from error
     if image.ndim == 3 and image.shape[2] in (3, 4):
@@ -328,15 +329,13 @@ def _decode(path: Path) -> AnyArray:
     if path.suffix.lower() in (".tif", ".tiff"):
         import tifffile
 
-        return np.asarray(np.squeeze(tifffile.imread(path)))
-    import cv2
-
-    # Not cv2.imread, which does not open every path on Windows.
-    image: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+        with quiet_tifffile():
+            return np.asarray(np.squeeze(tifffile.imread(path)))
+    image = decode_picture(path)
     if image is None:
         msg = "it is damaged or of another format"
         raise ValueError(msg)
-    return np.asarray(image)
+    return image
 
 
 def _from_roi_set(path: Path, frame_shape: tuple[int, int] | None) -> Regions:

@@ -40,6 +40,30 @@ FEATURES = (
     "image_contrast",
 )
 """Names of the verifier's inputs, in order."""
+_LIMITS = {
+    "peak_over_noise": (0.0, 3.2),
+    "area": (-3.0, 1.5),
+    "elongation": (0.0, 1.2),
+    "solidity": (0.3, 1.2),
+    "profile_near": (-0.5, 1.0),
+    "profile_far": (-0.5, 1.0),
+    "edge_slope": (0.0, 4.0),
+    "negative_lobe": (0.0, 1.5),
+    "motion_share": (0.0, 0.7),
+    "off_centre": (0.0, 0.8),
+    "contrast": (0.0, 2.9),
+    "dog_peak": (0.0, 3.5),
+    "n_events": (0.0, 2.5),
+    "skewness": (-1.0, 4.0),
+    "shift_correlation": (0.0, 0.6),
+    "neuropil_correlation": (-0.5, 0.8),
+    "rest_contrast": (-0.2, 0.4),
+    "rest_gradient": (0.0, 0.8),
+    "image_contrast": (0.0, 3.9),
+}
+"""Range of each figure; values beyond are cut. A ratio with a peak near nothing says no more than
+its limit, and a cell clearer than any simulated one must not look strange: beyond the limits more
+is not better. They lie near the 95th percentile of simulated candidates."""
 
 
 class VerificationConfig(FrozenConfig):
@@ -260,8 +284,9 @@ def describe_candidate(
         "rest_gradient": _mean(np.hypot(rest_gy, rest_gx), border) * d / level,
         "image_contrast": np.log1p(max(0.0, candidate.peak / level) * 100),
     }
-    described = np.array([values[name] for name in FEATURES], np.float32)
-    return np.nan_to_num(described, nan=0.0, posinf=10.0, neginf=-10.0)
+    described = np.nan_to_num([float(values[name]) for name in FEATURES], nan=0.0)
+    limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in FEATURES])
+    return np.clip(described, limits[:, 0], limits[:, 1]).astype(np.float32)
 
 
 def find_duplicates(

@@ -1,0 +1,198 @@
+"""Ctrl-C, a request to end, a kill: nothing looks finished, and a second run works."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cocuyo import Result
+from cocuyo.cli import run_command_line
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows ends a process without asking it."
+)
+
+# The named function says that it was reached and waits there to be stopped.
+WAITING = """
+import importlib, pathlib, sys, time
+from cocuyo.cli import main
+
+module, name, sign = sys.argv[1:4]
+del sys.argv[1:4]
+where = importlib.import_module(module)
+*owners, name = name.split(".")
+for owner in owners:
+    where = getattr(where, owner)
+original = getattr(where, name)
+
+def wait(*arguments, **options):
+    original(*arguments, **options)
+    pathlib.Path(sign).touch()
+    time.sleep(60)
+
+setattr(where, name, wait)
+main()
+"""
+STAGES = {
+    "while frames are read": ("cocuyo.io.sources", "RawMovie.read"),
+    "while traces are extracted": ("cocuyo.pipeline.finish", "corrected_blocks"),
+    "while files are written": ("cocuyo.io.results", "write_roi_set"),
+    "while the page is made": ("cocuyo.report", "render_report"),
+    "before the result takes its place": ("cocuyo.io.results", "_run_record"),
+}
+
+
+@pytest.fixture
+def recording(write_tiff, small):
+    return write_tiff(small)
+
+
+@pytest.fixture
+def start():
+    """Start a program; end it if the test does not."""
+    started = []
+
+    def popen(*words):
+        program = subprocess.Popen(
+            [sys.executable, *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(program)
+        return program
+
+    yield popen
+    for program in started:
+        if program.poll() is None:
+            program.kill()
+        program.communicate()
+
+
+@pytest.fixture
+def stop(start, tmp_path):
+    """Send a signal to a command that has come to a place; give its end and its words."""
+
+    def send(number, place, *words):
+        sign = tmp_path / "sign"
+        program = start("-c", WAITING, *place, sign, *words)
+        deadline = time.monotonic() + 60
+        while not sign.exists():
+            assert program.poll() is None, program.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        program.send_signal(number)
+        out, err = program.communicate(timeout=60)
+        sign.unlink()
+        return program.returncode, out, err
+
+    return send
+
+
+@pytest.fixture
+def stop_run(stop, recording):
+    """Send a signal to a run that has come to a stage."""
+    words = ("run", "--preset", "srname", recording, "--frame-rate", 10)
+    return lambda number, stage, *options: stop(number, STAGES[stage], *words, *options)
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def expect_a_second_run_works(run, look, recording):
+    assert run(recording).status == 0
+    look(recording.with_suffix(".cocuyo")).expect_whole(60, (64, 72))
+    assert names_in(recording.parent) == ["slice.cocuyo", "slice.tif"]
+
+
+def test_ctrl_c_is_status_130_and_leaves_nothing_and_a_second_run_works(
+    start, run, look, recording, tmp_path
+):
+    program = start("-m", "cocuyo", "run", "--preset", "srname", recording, "--frame-rate", 10)
+    line = program.stderr.readline()
+    assert line.startswith("segmenting: 60 of 60")  # traces, report and files are still to come
+    program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=60)
+    assert (program.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "cocuyo: stopped."
+    assert "Traceback" not in err
+    assert names_in(tmp_path) == ["slice.tif"]
+    expect_a_second_run_works(run, look, recording)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_leaves_nothing_at_any_stage(stop_run, tmp_path, stage):
+    status, out, err = stop_run(signal.SIGINT, stage)
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == "cocuyo: stopped."
+    assert "Traceback" not in err
+    assert names_in(tmp_path) == ["slice.tif"]
+
+
+def test_ctrl_c_leaves_the_earlier_result_as_it_was(stop_run, state_of, finished, tmp_path):
+    earlier = shutil.copytree(finished.path, tmp_path / "slice.cocuyo")
+    before = state_of(earlier)
+    status, _, _ = stop_run(signal.SIGINT, "while files are written", "--overwrite")
+    assert status == 130
+    assert state_of(earlier) == before
+    assert names_in(tmp_path) == ["slice.cocuyo", "slice.tif"]
+
+
+def test_a_request_to_end_is_status_143_and_leaves_nothing(stop_run, tmp_path):
+    status, out, err = stop_run(signal.SIGTERM, "while files are written")
+    assert (status, out) == (143, "")
+    assert err.splitlines()[-1] == "cocuyo: ended on request."
+    assert "Traceback" not in err
+    assert names_in(tmp_path) == ["slice.tif"]
+
+
+def test_a_killed_run_leaves_nothing_that_looks_finished_and_a_second_run_works(
+    stop_run, refused, run, look, recording, tmp_path
+):
+    status, _, _ = stop_run(signal.SIGKILL, "while the page is made")
+    assert status == -signal.SIGKILL
+    assert names_in(tmp_path) == ["slice.cocuyo.partial", "slice.tif"]
+    partial = tmp_path / "slice.cocuyo.partial"
+    assert "is unfinished" in refused("evaluate", partial, "--truth", partial)
+    expect_a_second_run_works(run, look, recording)
+
+
+def test_a_run_killed_just_before_its_end_starts_again_too(
+    stop_run, run, look, recording, tmp_path
+):
+    stop_run(signal.SIGKILL, "before the result takes its place")
+    assert names_in(tmp_path) == ["slice.cocuyo.partial", "slice.tif"]
+    expect_a_second_run_works(run, look, recording)
+
+
+def test_a_stop_between_the_old_result_and_the_new_one_puts_the_old_one_back(
+    monkeypatch, capsys, finished, recording, tmp_path
+):
+    earlier = Path(shutil.copytree(finished.path, tmp_path / "slice.cocuyo"))
+    replace = Path.replace
+
+    def interrupted(self, target):
+        if self.name == "slice.cocuyo.partial":
+            assert not earlier.exists()
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    words = ["run", "--preset", "srname", str(recording), "--frame-rate", "10", "--overwrite"]
+    assert run_command_line(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "cocuyo: stopped."
+    assert Result.load(earlier).n_frames == 100
+    assert names_in(tmp_path) == ["slice.cocuyo", "slice.tif"]
+
+
+def test_ctrl_c_leaves_no_half_of_a_simulation(stop, tmp_path):
+    words = ("simulate", "--n-frames", 20, "--size", 48, 64, "--out", tmp_path / "mine")
+    status, out, err = stop(signal.SIGINT, ("tifffile", "imwrite"), *words)
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == "cocuyo: stopped."
+    assert names_in(tmp_path) == []
