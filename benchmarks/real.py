@@ -97,6 +97,13 @@ def agreement(result: Result, truth: Regions, unknown: BoolArray | None) -> str:
     return text
 
 
+def covered(truth: Regions) -> BoolArray:
+    """Pixels of the given masks."""
+    if truth.footprints is None:
+        return np.asarray(truth.mask)
+    return np.asarray(truth.footprints.sum(axis=0) > 0).reshape(truth.frame_shape)
+
+
 def draw(result: Result, truth: BoolArray | None, path: Path) -> None:
     """Write a picture: neurons in yellow, given masks in cyan."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -156,7 +163,7 @@ def main() -> None:
             truth = load_ground_truth(data / movie.truth)
             unknown = read_mask(data / movie.unknown) if movie.unknown else None
             text = agreement(result, truth, unknown)
-        draw(result, None if truth is None else truth.mask, given.out / f"{stem}.png")
+        draw(result, None if truth is None else covered(truth), given.out / f"{stem}.png")
         accepted = int(result.rois.accepted.sum())
         events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
         row = [accepted, len(result.rois) - accepted, events, f"{seconds:.0f}", text, movie.known]

@@ -286,7 +286,7 @@ def describe_candidate(
     }
     described = np.nan_to_num([float(values[name]) for name in FEATURES], nan=0.0)
     limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in FEATURES])
-    return np.clip(described, limits[:, 0], limits[:, 1]).astype(np.float32)
+    return np.asarray(np.clip(described, limits[:, 0], limits[:, 1]), np.float32)
 
 
 def find_duplicates(
