@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flashing_movie import ACTIVE, DIAMETER_PX, RATE_HZ, make_movie
 
-from cocuyo.core import FLAG_INVALID, MissingFrameRateError, RecordingError
+from cocuyo.core import FLAG_INVALID, MissingFrameRateError, Recording, RecordingError
 from cocuyo.pipeline import PRESETS
 from cocuyo.pipeline.stream import (
     block_frames,
@@ -209,3 +209,21 @@ def test_motion_correction_can_be_switched_off(movie):
     for step in follow(movie.recording(), config=still):
         assert not step.motion.shifts.any()
         np.testing.assert_array_equal(step.frames, step.raw)
+
+
+def without_structure(n_frames=64):
+    """A movie as ΔF/F gives: other blobs in each frame, nothing at rest."""
+    random = np.random.default_rng(3)
+    frames = random.normal(100, 10, (n_frames, 72, 80))
+    y, x = np.mgrid[:72, :80]
+    for t in range(n_frames):
+        for cy, cx in random.uniform(5, 67, (6, 2)):
+            frames[t] += 60 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 20)
+    return Recording.from_array(frames.astype(np.float32), frame_rate_hz=RATE_HZ)
+
+
+@pytest.mark.parametrize("method", ["template_correlation", "lucas_kanade"])
+def test_a_movie_without_structure_at_rest_stays_where_it_is(method):
+    config = CONFIG.model_copy(update={"motion": MotionConfig(method=method)})
+    shifts = np.concatenate([s.motion.shifts for s in follow(without_structure(), config)])
+    assert not shifts.any()

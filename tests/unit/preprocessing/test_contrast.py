@@ -4,7 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from cocuyo.preprocessing import ContrastConfig, contrast_step, start_contrast
+from cocuyo.preprocessing import (
+    ContrastConfig,
+    contrast_of_soma,
+    contrast_step,
+    start_contrast,
+)
 from cocuyo.preprocessing.contrast import relative_brightness
 
 DIAMETER = 8.0
@@ -150,3 +155,41 @@ def test_neither_step_nor_state_is_modified():
     for array in (state.baseline, state.variance, state.previous):
         array.flags.writeable = False
     contrast_step(steps[0], state, step_s=STEP_S, diameter_px=DIAMETER)
+
+
+def faint_soma(height):
+    noise = np.random.default_rng(4).normal(0, 1, (96, 96)).astype(np.float32)
+    y, x = np.mgrid[:96, :96]
+    return noise + np.float32(height) * (np.hypot(y - 40, x - 50) <= 4)
+
+
+def test_a_soma_stands_out_whose_pixels_do_not():
+    contrast = faint_soma(1.5)
+    seen = contrast_of_soma(contrast, diameter_px=8.0)
+    assert contrast[40, 50] < contrast.max()
+    assert np.unravel_index(seen.argmax(), seen.shape) == pytest.approx((40, 50), abs=2)
+    assert seen.max() > 5
+
+
+def test_the_contrast_of_somas_is_in_units_of_its_noise_in_the_field():
+    noise = contrast_of_soma(faint_soma(0), diameter_px=8.0)
+    assert noise.std() == pytest.approx(1, abs=0.15)
+    np.testing.assert_allclose(
+        contrast_of_soma(3 * faint_soma(2), diameter_px=8.0),
+        contrast_of_soma(faint_soma(2), diameter_px=8.0),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_a_field_without_noise_has_no_contrast_of_somas():
+    flat = np.full((40, 50), 2.0, np.float32)
+    assert not contrast_of_soma(flat, diameter_px=8.0).any()
+
+
+def test_pixels_without_tissue_have_no_contrast_of_somas():
+    inside = np.ones((96, 96), np.bool_)
+    inside[:, :30] = False
+    seen = contrast_of_soma(faint_soma(2), diameter_px=8.0, inside=inside)
+    assert not seen[~inside].any()
+    assert not contrast_of_soma(faint_soma(2), diameter_px=8.0, inside=~inside & inside).any()
