@@ -309,6 +309,33 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(results: list[dict[str, Any]]) -> str:
+    """Two tables for the README: pixel SDC of each method, and the first model in full."""
+    methods = [m for m in results[0]["rows"] if m != "true footprints"]
+    lines = [*_head(["pixel SDC", *methods])]
+    for result in results:
+        rows = result["rows"]
+        cells = [_number(rows[m].get("SDC")) for m in methods]
+        if not result["hardness"]["functional"]:  # the ideal is no ROI at all
+            cells = [f"{rows[m]['ROIs']} ROIs" for m in methods]
+        lines.append(f"| {result['case']} | " + " | ".join(cells) + " |")
+    first = methods[0]
+    head = ["found / false / missed", "F1 at 5 px", "F1 at IoU 0.5", "silent accepted"]
+    lines += ["", *_head([first, *head, "trace r (true footprints)", "event F1 (true footprints)"])]
+    for result in results:
+        row, best = result["rows"][first], result["rows"].get("true footprints", {})
+        cells = [
+            f"{row['tp']} / {row['fp']} / {row['fn']}",
+            _number(row.get("F1 5 px")),
+            _number(row.get("F1 IoU 0.5")),
+            f"{row['silent accepted']} of {row['silent']}",
+            f"{_number(row.get('trace r'))} ({_number(best.get('trace r'))})",
+            f"{_number(row.get('event F1'))} ({_number(best.get('event F1'))})",
+        ]
+        lines.append(f"| {result['case']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _head(columns: list[str]) -> list[str]:
     return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
 
@@ -342,7 +369,7 @@ def main() -> None:
         for result in pool.map(partial(measure, models=given.models), cases):
             results.append(result)
             print(table(results[-1:]), file=sys.stderr, flush=True)
-    text = table(results)
+    text = summary(results) + "\n" + table(results)
     print(text)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
