@@ -39,6 +39,7 @@ from cocuyo.postprocessing import (
     interpolate_frames,
     outline,
     project,
+    refer_to_focus,
     refine_mask,
     ring_weights,
     split_mask,
@@ -209,6 +210,7 @@ def finish_candidates(
             for j, (i, image) in enumerate(zip(kept, images, strict=True))
         ]
     )
+    features = refer_to_focus(features)
     score = (
         verifier.score(features)
         if verifier is not None

@@ -43,6 +43,7 @@ from cocuyo.postprocessing.verification import (
     describe_candidate,
     explain,
     find_duplicates,
+    refer_to_focus,
 )
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "noise_of",
     "outline",
     "project",
+    "refer_to_focus",
     "refine_mask",
     "ring_weights",
     "running_baseline",

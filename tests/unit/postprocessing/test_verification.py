@@ -14,6 +14,7 @@ from cocuyo.postprocessing import (
     describe_candidate,
     explain,
     find_duplicates,
+    refer_to_focus,
 )
 
 DIAMETER = 8.0
@@ -199,6 +200,40 @@ def test_the_gain_changes_no_figure():
     low = describe(mean=mean, trace=trace, peak=100, noise=4)
     high = describe(mean=4 * mean, trace=4 * trace, peak=400, noise=16)
     np.testing.assert_allclose(high, low, rtol=1e-4, atol=1e-5)
+
+
+def clear_candidates(slopes, peak=3.0):
+    """Figures of candidates that differ in the slope of their edge."""
+    found = np.tile(describe(), (len(slopes), 1))
+    found[:, FEATURES.index("peak_over_noise")] = peak
+    found[:, FEATURES.index("edge_slope")] = slopes
+    return found
+
+
+def test_where_all_are_soft_the_sharpest_define_what_is_in_focus():
+    slopes = np.linspace(0.8, 1.4, 40)
+    found = refer_to_focus(clear_candidates(slopes))[:, FEATURES.index("edge_slope")]
+    np.testing.assert_allclose(np.diff(found), np.diff(slopes), rtol=1e-4)
+    assert np.percentile(found, 80) == pytest.approx(2.0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("slopes", "peak"),
+    [
+        (np.linspace(1.2, 2.2, 40), 3.0),  # most are sharp
+        (np.linspace(0.8, 1.4, 40), 2.0),  # none is clear
+        (np.linspace(0.8, 1.4, 10), 3.0),  # too few to speak of a recording's focus
+    ],
+    ids=["sharp", "faint", "few"],
+)
+def test_other_recordings_are_judged_as_they_are(slopes, peak):
+    found = clear_candidates(slopes, peak)
+    np.testing.assert_array_equal(refer_to_focus(found), found)
+
+
+def test_no_candidate_has_no_focus():
+    none = np.zeros((0, len(FEATURES)), np.float32)
+    assert refer_to_focus(none).shape == none.shape
 
 
 def test_the_score_is_that_of_a_perceptron_with_rectified_layers():
