@@ -36,12 +36,12 @@ def draw(result: Result, path: Path) -> None:
         for ring in outline(mask):
             closed = np.vstack([ring, ring[:1]]) - 0.5
             middle.plot(closed[:, 0], closed[:, 1], color=colour, linewidth=1.3)
-    for row, (roi, colour) in enumerate(zip(accepted, colours, strict=True)):
+    for row, (roi, colour) in enumerate(zip(accepted, colours, strict=True), start=1):
         active = np.flatnonzero(result.raster[roi])
         times = result.times_s[active]
         right.vlines(times, row - 0.4, row + 0.4, color=colour, linewidth=1.2)
     right.set_xlim(0, result.times_s[-1])
-    right.set_ylim(len(accepted) - 0.5, -0.5)
+    right.set_ylim(len(accepted) + 0.5, 0.5)
     right.set_xlabel("time / s")
     right.set_ylabel("neuron")
     right.set_title("Raster: when each is active", fontsize=11)
