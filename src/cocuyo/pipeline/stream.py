@@ -127,7 +127,7 @@ def set_up(
     diameter_px: float,
     exclude: BoolArray | None = None,
 ) -> Setup:
-    """Prepare the streaming of a recording from its first frames.
+    """Prepare the streaming of a recording from its first frames that hold values.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def set_up(
         raise RecordingError(msg)
     left_out = np.zeros(recording.frame_shape, np.bool_) if exclude is None else exclude
     rate = recording.rate_hz
-    first = recording.movie.read(0, min(config.first_frames, recording.n_frames))
+    first = _first_frames(recording, config=config, diameter_px=diameter_px)
     motion = start_motion(first, config=config.motion, diameter_px=diameter_px, exclude=exclude)
     if not _can_be_placed(recording, motion):
         still = config.motion.model_copy(update={"method": "none"})
@@ -392,6 +392,27 @@ def resize_to(image: FloatArray, shape: tuple[int, int]) -> FloatArray:
         return image
     method = cv2.INTER_AREA if image.shape[0] > shape[0] else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (shape[1], shape[0]), interpolation=method), np.float32)
+
+
+def _first_frames(recording: Recording, *, config: PipelineConfig, diameter_px: float) -> AnyArray:
+    """Read the first frames; a head that holds no values (shutter closed, NaN) is skipped."""
+    n, n_frames = config.first_frames, recording.n_frames
+    first = recording.movie.read(0, min(n, n_frames))
+    still = config.motion.model_copy(update={"method": "none"})
+    frames = first
+    for start in range(0, n_frames, n):
+        if start:
+            frames = recording.movie.read(start, min(start + n, n_frames))
+        placed, _ = place_frames(
+            frames, start_motion(frames, config=still, diameter_px=diameter_px)
+        )
+        good = np.flatnonzero((placed.flags & FLAG_INVALID) == 0)
+        if len(good) and start:
+            shown = start + int(good[0])
+            return recording.movie.read(shown, min(shown + n, n_frames))
+        if len(good):
+            break
+    return first
 
 
 def _can_be_placed(recording: Recording, motion: MotionState) -> bool:

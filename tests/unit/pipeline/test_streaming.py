@@ -117,6 +117,21 @@ def test_first_frames_without_values_leave_the_contrast_of_the_others(bad):
         assert np.corrcoef(step.contrast.ravel(), expected.contrast.ravel())[0, 1] > 0.6
 
 
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_head_without_values_longer_than_the_first_frames_is_skipped(value):
+    movie = make_movie(n_frames=120)
+    frames = movie.frames.copy()
+    frames[: CONFIG.first_frames + 7] = value
+    recording = movie.recording(frames)
+    setup = set_up(recording, config=CONFIG, diameter_px=DIAMETER_PX)
+    assert setup.grey_range.low > 0.5 * np.median(movie.frames)
+    assert setup.motion.config.method == CONFIG.motion.method
+    steps = list(stream_steps(recording, setup))
+    assert not any(step.usable for step in steps[:11])
+    assert all(step.usable and np.isfinite(step.contrast).all() for step in steps[11:])
+    assert max(step.contrast.max() for step in steps[11:]) > 5
+
+
 def test_contrast_is_high_where_a_cell_flashes_and_nowhere_else(movie, steps):
     onset = int(np.argmax(movie.courses[0] > 0.9))
     step = next(s for s in steps if s.start <= onset + 1 < s.stop)
