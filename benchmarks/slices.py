@@ -29,9 +29,7 @@ from cocuyo.pipeline import (
     Model,
     analyse,
     extract_traces,
-    final_mask,
-    finish_candidates,
-    finish_mask,
+    find_rois,
     load_model,
 )
 from cocuyo.pipeline.analysis import network_shape
@@ -102,25 +100,9 @@ def run_model(name: str, recording: Recording) -> Run:
         shape = network_shape(recording.frame_shape, config.scale.factor(diameter))
         engine = load_engine(model.folder, config.networks, frame_shape=shape)
     analysis = analyse(recording, config=config, diameter_px=diameter, engine=engine)
-    if config.finish == "verify":
-        found = finish_candidates(
-            recording,
-            analysis.motion,
-            analysis.maps,
-            config=config,
-            diameter_px=diameter,
-            verifier=model.verifier,
-        )
-    else:
-        found = finish_mask(
-            recording,
-            analysis.motion,
-            final_mask(analysis, config),
-            valid=analysis.maps.valid,
-            config=config,
-            diameter_px=diameter,
-            score=analysis.maps.probability,
-        )
+    found = find_rois(
+        recording, analysis, config=config, diameter_px=diameter, verifier=model.verifier
+    )
     return Run(model, analysis, found, diameter, time.perf_counter() - start)
 
 

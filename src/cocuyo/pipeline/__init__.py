@@ -1,6 +1,6 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
-from cocuyo.pipeline.analysis import Analysis, analyse, final_mask
+from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
 from cocuyo.pipeline.finish import (
     Extracted,
     Finished,
@@ -37,6 +37,7 @@ __all__ = [
     "blob_labels",
     "extract_traces",
     "final_mask",
+    "find_rois",
     "finish_candidates",
     "finish_mask",
     "load_model",

@@ -12,10 +12,11 @@ from cocuyo.core import (
     Recording,
     ignore_progress,
 )
-from cocuyo.pipeline.finish import Maps
+from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
 from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
+from cocuyo.postprocessing import Verifier
 from cocuyo.preprocessing import contrast_of_soma, equalise, valid_pixels
 from cocuyo.segmentation import Engine, TemporalState
 
@@ -155,6 +156,59 @@ def final_mask(analysis: Analysis, config: PipelineConfig) -> BoolArray:
     if config.method == "blobs":
         return np.asarray(blob_mask(analysis.maps.probability, config) & analysis.maps.valid)
     return np.asarray(analysis.maps.probability >= config.mask_threshold)
+
+
+def find_rois(
+    recording: Recording,
+    analysis: Analysis,
+    *,
+    config: PipelineConfig,
+    diameter_px: float,
+    verifier: Verifier | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Finished:
+    """Make ROIs of the maps, in the way that `config.finish` names.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    analysis : Analysis
+        From `analyse`.
+    config : PipelineConfig
+        The same settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    verifier : Verifier or None
+        Judges candidates, with `config.finish` "verify".
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Finished
+        All candidates, accepted or rejected with a reason.
+    """
+    if config.finish == "verify":
+        return finish_candidates(
+            recording,
+            analysis.motion,
+            analysis.maps,
+            config=config,
+            diameter_px=diameter_px,
+            verifier=verifier,
+            progress=progress,
+        )
+    return finish_mask(
+        recording,
+        analysis.motion,
+        final_mask(analysis, config),
+        valid=analysis.maps.valid,
+        config=config,
+        diameter_px=diameter_px,
+        score=analysis.maps.probability,
+        progress=progress,
+    )
 
 
 def network_shape(frame_shape: tuple[int, int], factor: float) -> tuple[int, int]:

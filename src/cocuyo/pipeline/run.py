@@ -23,8 +23,7 @@ from cocuyo.core import (
     SettingsError,
     ignore_progress,
 )
-from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, network_shape
-from cocuyo.pipeline.finish import finish_candidates, finish_mask
+from cocuyo.pipeline.analysis import Analysis, analyse, find_rois, network_shape
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import require_frames
@@ -121,27 +120,14 @@ def segment(
         )
     _report_motion(analysis, settings, notes, warnings)
     with clock.measure("finishing"):
-        if settings.finish == "verify":
-            found = finish_candidates(
-                recording,
-                analysis.motion,
-                analysis.maps,
-                config=settings,
-                diameter_px=diameter_px,
-                verifier=loaded.verifier,
-                progress=progress,
-            )
-        else:
-            found = finish_mask(
-                recording,
-                analysis.motion,
-                final_mask(analysis, settings),
-                valid=analysis.maps.valid,
-                config=settings,
-                diameter_px=diameter_px,
-                score=analysis.maps.probability,
-                progress=progress,
-            )
+        found = find_rois(
+            recording,
+            analysis,
+            config=settings,
+            diameter_px=diameter_px,
+            verifier=loaded.verifier,
+            progress=progress,
+        )
     info = RunInfo(
         preset=loaded.settings.preset,
         model=loaded.settings.name,

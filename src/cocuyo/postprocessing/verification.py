@@ -63,7 +63,8 @@ _LIMITS = {
 }
 """Range of each figure; values beyond are cut. A ratio with a peak near nothing says no more than
 its limit, and a cell clearer than any simulated one must not look strange: beyond the limits more
-is not better. They lie near the 95th percentile of simulated candidates."""
+is not better. The upper ones of brightness and activity lie near the 95th percentile of simulated
+functional neurons."""
 
 
 _CLEAR = 2.5
