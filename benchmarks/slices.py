@@ -101,7 +101,12 @@ def run_model(name: str, recording: Recording) -> Run:
         engine = load_engine(model.folder, config.networks, frame_shape=shape)
     analysis = analyse(recording, config=config, diameter_px=diameter, engine=engine)
     found = find_rois(
-        recording, analysis, config=config, diameter_px=diameter, verifier=model.verifier
+        recording,
+        analysis,
+        config=config,
+        diameter_px=diameter,
+        verifier=model.verifier,
+        judge=model.judge,
     )
     return Run(model, analysis, found, diameter, time.perf_counter() - start)
 

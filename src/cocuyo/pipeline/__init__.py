@@ -14,8 +14,8 @@ from cocuyo.pipeline.model import (
     Model,
     ModelSettings,
     load_model,
+    write_perceptron,
     write_settings,
-    write_verifier,
 )
 from cocuyo.pipeline.run import segment, with_inputs
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
@@ -43,6 +43,6 @@ __all__ = [
     "load_model",
     "segment",
     "with_inputs",
+    "write_perceptron",
     "write_settings",
-    "write_verifier",
 ]

@@ -16,7 +16,7 @@ from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mas
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
 from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
-from cocuyo.postprocessing import Verifier
+from cocuyo.postprocessing import EventJudge, Verifier
 from cocuyo.preprocessing import contrast_of_soma, equalise, valid_pixels
 from cocuyo.segmentation import Engine, TemporalState
 
@@ -165,6 +165,7 @@ def find_rois(
     config: PipelineConfig,
     diameter_px: float,
     verifier: Verifier | None = None,
+    judge: EventJudge | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Make ROIs of the maps, in the way that `config.finish` names.
@@ -181,6 +182,8 @@ def find_rois(
         Typical soma diameter in pixels.
     verifier : Verifier or None
         Judges candidates, with `config.finish` "verify".
+    judge : EventJudge or None
+        Judges events; a threshold does if None.
     progress : callable, optional
         Called after each block.
 
@@ -197,6 +200,7 @@ def find_rois(
             config=config,
             diameter_px=diameter_px,
             verifier=verifier,
+            judge=judge,
             progress=progress,
         )
     return finish_mask(
@@ -207,6 +211,7 @@ def find_rois(
         config=config,
         diameter_px=diameter_px,
         score=analysis.maps.probability,
+        judge=judge,
         progress=progress,
     )
 

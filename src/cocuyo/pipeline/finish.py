@@ -1,6 +1,7 @@
 """From maps of the whole recording to ROIs with traces and events: two ways."""
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,7 @@ from cocuyo.pipeline.stream import corrected_blocks
 from cocuyo.postprocessing import (
     FEATURES,
     CandidateImage,
+    EventJudge,
     Scene,
     Verifier,
     add_to_images,
@@ -41,9 +43,15 @@ from cocuyo.postprocessing import (
     project,
     refer_to_focus,
     refine_mask,
+    ring_sectors,
     ring_weights,
+    sector_shares,
     split_mask,
+    weigh_sectors,
 )
+
+_N_STRETCHES, _STRETCH = 8, 256
+"""Stretches of a recording, in frames, from which the weights of surrounds come."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +118,7 @@ def finish_candidates(
     config: PipelineConfig,
     diameter_px: float,
     verifier: Verifier | None,
+    judge: EventJudge | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Find candidates in the maps, draw each from its own activity, and verify it.
@@ -132,6 +141,8 @@ def finish_candidates(
         Typical soma diameter in pixels.
     verifier : Verifier or None
         Scores candidates; None gives every candidate its probability as score.
+    judge : EventJudge, optional
+        Judges events; a threshold does if None.
     progress : callable, optional
         Called after each block.
 
@@ -140,7 +151,7 @@ def finish_candidates(
     Finished
         All candidates, accepted or rejected with a reason.
     """
-    shape, rate = recording.frame_shape, recording.rate_hz
+    shape = recording.frame_shape
     seeds = find_seeds(
         maps.probability,
         maps.contrast,
@@ -152,35 +163,26 @@ def finish_candidates(
     )
     if len(seeds.points) == 0:
         return _nothing(recording)
-    usable = np.asarray(motion.flags) == 0
-    cores = averaging_weights(
-        list(disc_pixels(seeds.points, radius_px=0.3 * diameter_px, frame_shape=shape)),
-        size=shape[0] * shape[1],
-    )
+    points = seeds.points
+    pixels = list(disc_pixels(points, radius_px=0.3 * diameter_px, frame_shape=shape))
     likely = maps.probability >= config.candidates.min_probability
-    rings = ring_weights(
-        cores,
-        frame_shape=shape,
-        diameter_px=diameter_px,
-        avoid=likely | ~maps.valid,
-        config=config.traces,
-    )
-    raw, ring = _two_traces(recording, motion, cores, rings, progress, "reading candidates")
-    first = interpolate_frames(raw, usable) - interpolate_frames(ring, usable)
-    weights = event_weights(
-        first,
-        frame_rate_hz=rate,
-        usable=usable,
-        validation=config.validation,
-        config=config.footprints,
-    )
-    images, index, inside = _draw(
-        recording, motion, maps, seeds.points, weights, config, diameter_px, progress
-    )
-    kept = [i for i, image in enumerate(images) if len(image.pixels)]
-    if not kept:
-        return _nothing(recording)
-    images = [images[i] for i in kept]
+    for _ in range(config.footprints.rounds):
+        drawn = _draw(
+            recording,
+            motion,
+            maps,
+            points,
+            pixels,
+            avoid=likely | ~maps.valid,
+            config=config,
+            diameter_px=diameter_px,
+            progress=progress,
+        )
+        if not drawn.images:
+            return _nothing(recording)
+        pixels = [image.pixels for image in drawn.images]
+        points = np.array([_centre(p, shape[1]) for p in pixels], np.int32)
+    images = drawn.images
     footprints = _footprints(images, size=shape[0] * shape[1])
     extracted = extract_traces(
         recording,
@@ -189,25 +191,26 @@ def finish_candidates(
         valid=maps.valid,
         config=config,
         diameter_px=diameter_px,
+        judge=judge,
         progress=progress,
     )
     traces, raster, events = extracted.traces, extracted.raster, extracted.events
     scene = Scene(maps.mean, maps.probability, maps.contrast, diameter_px)
-    counts = events.count(len(kept))
+    counts = events.count(len(images))
     features = np.stack(
         [
             describe_candidate(
                 image,
                 scene=scene,
-                index=index[i],
-                inside=inside[i],
+                index=drawn.index[j],
+                inside=drawn.inside[j],
                 trace=traces.corrected[j],
                 neuropil=traces.neuropil[j],
                 dog=traces.dog[j],
-                n_events=int(counts[j]),
+                n_events=int(extracted.n_clear[j]),
                 shifts=motion.shifts,
             )
-            for j, (i, image) in enumerate(zip(kept, images, strict=True))
+            for j, image in enumerate(images)
         ]
     )
     features = refer_to_focus(features)
@@ -231,6 +234,7 @@ def finish_mask(
     config: PipelineConfig,
     diameter_px: float,
     score: FloatArray | None = None,
+    judge: EventJudge | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Refine a mask by morphology and validate each of its cells (paper, section 3).
@@ -254,6 +258,8 @@ def finish_mask(
         Typical soma diameter in pixels.
     score : ndarray of float32, shape (n_rows, n_columns), optional
         Map whose mean over an ROI is its score.
+    judge : EventJudge, optional
+        Judges events; a threshold does if None.
     progress : callable, optional
         Called after each block.
 
@@ -289,6 +295,7 @@ def finish_mask(
         valid=valid,
         config=config,
         diameter_px=diameter_px,
+        judge=judge,
         progress=progress,
     )
     traces, raster, events = extracted.traces, extracted.raster, extracted.events
@@ -299,7 +306,7 @@ def finish_mask(
         if area < smallest:
             reasons.append("too small for a soma")
         else:
-            reasons.append("" if count else "no event above the threshold")
+            reasons.append("" if count else "no event in its trace")
     means = (
         np.ones(n_rois, np.float32)
         if score is None
@@ -309,22 +316,50 @@ def finish_mask(
     return Finished(rois, traces, raster, events, np.zeros((n_rois, 0), np.float32))
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Images of the candidates that show a blob, and the squares they were looked at in."""
+
+    images: list[CandidateImage]
+    index: LabelArray
+    inside: BoolArray
+
+
 def _draw(
     recording: Recording,
     motion: Motion,
     maps: Maps,
     points: LabelArray,
-    weights: FloatArray,
+    pixels: list[LabelArray],
+    *,
+    avoid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
     progress: ProgressCallback,
-) -> tuple[list[CandidateImage], LabelArray, BoolArray]:
-    """Image and outline of each candidate."""
-    patches = cut_patches(
-        points,
+) -> _Drawn:
+    """Image and outline of each candidate, by the trace of given pixels around a given point."""
+    shape = recording.frame_shape
+    usable = np.asarray(motion.flags) == 0
+    cells = averaging_weights(list(pixels), size=shape[0] * shape[1])
+    rings = _surrounds(
+        recording,
+        motion,
+        cells,
+        avoid=avoid,
+        config=config,
         diameter_px=diameter_px,
-        frame_shape=recording.frame_shape,
+        progress=progress,
+    )
+    raw, ring = _two_traces(recording, motion, cells, rings, progress, "reading candidates")
+    weights = event_weights(
+        interpolate_frames(raw, usable) - interpolate_frames(ring, usable),
+        frame_rate_hz=recording.rate_hz,
+        usable=usable,
+        validation=config.validation,
         config=config.footprints,
+    )
+    patches = cut_patches(
+        points, diameter_px=diameter_px, frame_shape=shape, config=config.footprints
     )
     sums = np.zeros(patches.index.shape, np.float32)
     for start, frames in corrected_blocks(
@@ -346,7 +381,13 @@ def _draw(
         )
         for i in range(len(points))
     ]
-    return images, patches.index, inside
+    kept = [i for i, image in enumerate(images) if len(image.pixels)]
+    return _Drawn([images[i] for i in kept], patches.index[kept], inside[kept])
+
+
+def _centre(pixels: LabelArray, n_columns: int) -> tuple[int, int]:
+    """Pixel nearest to the centroid."""
+    return round(float((pixels // n_columns).mean())), round(float((pixels % n_columns).mean()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -361,11 +402,14 @@ class Extracted:
         Activity.
     events : Events
         The events.
+    n_clear : ndarray of int32, shape (n_rois,)
+        Events of each that reach the threshold, whatever a judge says of them.
     """
 
     traces: Traces
     raster: BoolArray
     events: Events
+    n_clear: LabelArray
 
 
 def extract_traces(
@@ -376,6 +420,7 @@ def extract_traces(
     valid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
+    judge: EventJudge | None = None,
     progress: ProgressCallback = ignore_progress,
     stage: str = "extracting traces",
 ) -> Extracted:
@@ -395,6 +440,8 @@ def extract_traces(
         Settings of traces and validation.
     diameter_px : float
         Typical soma diameter in pixels.
+    judge : EventJudge, optional
+        Judges events; a threshold does if None.
     progress : callable, optional
         Called after each block.
     stage : str, default: "extracting traces"
@@ -403,7 +450,7 @@ def extract_traces(
     Returns
     -------
     Extracted
-        Traces, raster and events.
+        Traces and their activity.
     """
     shape, rate = recording.frame_shape, recording.rate_hz
     bounds = footprints.indptr
@@ -411,20 +458,28 @@ def extract_traces(
     masks = averaging_weights(pixels, size=shape[0] * shape[1])
     cells = np.zeros(shape[0] * shape[1], np.bool_)
     cells[footprints.indices] = True
-    rings = ring_weights(
+    rings = _surrounds(
+        recording,
+        motion,
         masks,
-        frame_shape=shape,
-        diameter_px=diameter_px,
         avoid=cells.reshape(shape) | ~valid,
-        config=config.traces,
+        config=config,
+        diameter_px=diameter_px,
+        progress=progress,
     )
     usable = np.asarray(motion.flags) == 0
     raw, ring = _two_traces(recording, motion, masks, rings, progress, stage)
     raw_filled, ring_filled = interpolate_frames(raw, usable), interpolate_frames(ring, usable)
     corrected = correct_traces(raw_filled, ring_filled, frame_rate_hz=rate, config=config.traces)
-    activity = find_events(
-        corrected.delta_f_over_f, frame_rate_hz=rate, usable=usable, config=config.validation
+    find = partial(
+        find_events,
+        corrected.delta_f_over_f,
+        frame_rate_hz=rate,
+        usable=usable,
+        config=config.validation,
     )
+    clear = find()
+    activity = clear if judge is None else find(judge=judge)
     traces = Traces(
         raw,
         ring,
@@ -435,7 +490,52 @@ def extract_traces(
         activity.threshold,
         corrected.noise,
     )
-    return Extracted(traces, activity.raster, activity.events)
+    n_clear = clear.events.count(len(raw)).astype(np.int32)
+    return Extracted(traces, activity.raster, activity.events, n_clear)
+
+
+def _surrounds(
+    recording: Recording,
+    motion: Motion,
+    cells: sparse.csr_array,
+    *,
+    avoid: BoolArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    progress: ProgressCallback,
+) -> sparse.csr_array:
+    """Pixels around each cell, weighed as they show in the cell itself.
+
+    The weights come from stretches all over the recording, so that a long one needs no more
+    memory than a short one.
+    """
+    shape, n_frames = recording.frame_shape, recording.n_frames
+    rings = ring_weights(
+        cells, frame_shape=shape, diameter_px=diameter_px, avoid=avoid, config=config.traces
+    )
+    if not config.traces.local:
+        return rings
+    sectors = ring_sectors(cells, rings, frame_shape=shape)
+    both = sparse.vstack([cells, sectors], format="csr")
+    stretches = [(0, n_frames)]
+    if n_frames > _N_STRETCHES * _STRETCH:
+        starts = np.linspace(0, n_frames - _STRETCH, _N_STRETCHES).astype(int).tolist()
+        stretches = [(start, start + _STRETCH) for start in starts]
+    blocks = corrected_blocks(
+        recording, motion, progress=progress, stage="looking at surrounds", stretches=stretches
+    )
+    values = np.concatenate([project(both, frames) for _, frames in blocks], axis=1)
+    usable = np.concatenate([np.asarray(motion.flags[a:b]) == 0 for a, b in stretches])
+    values = interpolate_frames(values, usable)
+    n, edges = cells.shape[0], np.cumsum([0, *(b - a for a, b in stretches)]).tolist()
+    shares = sector_shares(
+        values[:n],
+        values[n:],
+        frame_rate_hz=recording.rate_hz,
+        stretches=list(pairwise(edges)),
+        config=config.traces,
+    )
+    return weigh_sectors(sectors, shares, rings)
 
 
 def _two_traces(
@@ -469,7 +569,7 @@ def _judge(
         if len(image.pixels) < smallest:
             reasons.append("too small for a soma")
         elif count == 0:
-            reasons.append("no event above the threshold")
+            reasons.append("no event in its trace")
         elif value < config.verification.min_score:
             reasons.append(explain(described))
         else:

@@ -4,16 +4,20 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 
 from cocuyo.core import FrozenConfig, ModelError
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
-from cocuyo.postprocessing import Verifier
+from cocuyo.postprocessing import EventJudge, Perceptron, Verifier
 
 FORMAT_VERSION = 1
-VERIFIER = "verifier.safetensors"
+_Kind = TypeVar("_Kind", bound=Perceptron)
+_FILES: dict[type[Perceptron], str] = {
+    Verifier: "verifier.safetensors",
+    EventJudge: "events.safetensors",
+}
 
 
 class ModelSettings(FrozenConfig):
@@ -37,11 +41,14 @@ class Model:
         Settings of a run.
     verifier : Verifier or None
         The verifier of candidates, where the model has one.
+    judge : EventJudge or None
+        The judge of events, where the model has one.
     """
 
     folder: Path
     settings: ModelSettings
     verifier: Verifier | None
+    judge: EventJudge | None
 
 
 def load_model(name: str | Path = "default") -> Model:
@@ -55,12 +62,12 @@ def load_model(name: str | Path = "default") -> Model:
     Returns
     -------
     Model
-        Settings and verifier; the networks are loaded by the engine.
+        Settings, verifier and judge; the networks are loaded by the engine.
 
     Raises
     ------
     ModelError
-        If there is no such model, or its ``model.json`` or verifier cannot be used.
+        If there is no such model, or its ``model.json``, verifier or judge cannot be used.
     """
     shipped = Path(str(resources.files("cocuyo") / "models"))
     if name == "srname":  # no networks: nothing but settings
@@ -68,7 +75,7 @@ def load_model(name: str | Path = "default") -> Model:
         settings = ModelSettings(
             format_version=FORMAT_VERSION, name="srname", preset="srname", pipeline=preset
         )
-        return Model(shipped, settings, None)
+        return Model(shipped, settings, None, None)
     folder = shipped / str(name)
     if not (isinstance(name, str) and (folder / "model.json").is_file()):
         folder = Path(name)
@@ -94,7 +101,7 @@ def load_model(name: str | Path = "default") -> Model:
         first = str(error).splitlines()[0]
         msg = f"{path} is not a model of cocuyo: {first}"
         raise ModelError(msg) from error
-    return Model(folder, settings, _load_verifier(folder))
+    return Model(folder, settings, _load(Verifier, folder), _load(EventJudge, folder))
 
 
 def write_settings(folder: Path, settings: ModelSettings) -> None:
@@ -111,23 +118,23 @@ def write_settings(folder: Path, settings: ModelSettings) -> None:
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write_verifier(folder: Path, verifier: Verifier) -> None:
-    """Write the verifier's weights.
+def write_perceptron(folder: Path, perceptron: Perceptron) -> None:
+    """Write the weights of a verifier or of a judge of events.
 
     Parameters
     ----------
     folder : Path
         An existing folder.
-    verifier : Verifier
-        The verifier.
+    perceptron : Perceptron
+        A `Verifier` or an `EventJudge`.
     """
     from safetensors.numpy import save_file
 
-    save_file(verifier.tensors(), folder / VERIFIER)
+    save_file(perceptron.tensors(), folder / _FILES[type(perceptron)])
 
 
-def _load_verifier(folder: Path) -> Verifier | None:
-    path = folder / VERIFIER
+def _load(kind: type[_Kind], folder: Path) -> _Kind | None:
+    path = folder / _FILES[kind]
     if not path.is_file():
         return None
     from safetensors import SafetensorError
@@ -138,4 +145,4 @@ def _load_verifier(folder: Path) -> Verifier | None:
     except SafetensorError as error:
         msg = f"{path} cannot be read ({error}); the model folder is damaged."
         raise ModelError(msg) from error
-    return Verifier.from_tensors(tensors)
+    return kind.from_tensors(tensors)

@@ -126,6 +126,7 @@ def segment(
             config=settings,
             diameter_px=diameter_px,
             verifier=loaded.verifier,
+            judge=loaded.judge,
             progress=progress,
         )
     info = RunInfo(

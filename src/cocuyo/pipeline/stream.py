@@ -1,6 +1,6 @@
 """A recording as a stream of motion-corrected steps; blocks of any size give the same steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -305,6 +305,7 @@ def corrected_blocks(
     *,
     progress: ProgressCallback = ignore_progress,
     stage: str,
+    stretches: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[tuple[int, FloatArray]]:
     """Read a recording again, with the shifts that are known by now.
 
@@ -318,6 +319,8 @@ def corrected_blocks(
         Called after each block.
     stage : str
         Name of the stage in the progress.
+    stretches : sequence of tuple of int, optional
+        First and one-past-last frame of what is read; everything if None.
 
     Yields
     ------
@@ -326,10 +329,15 @@ def corrected_blocks(
     frames : ndarray of float32, shape (n, n_rows, n_columns)
         Motion-corrected frames in camera counts.
     """
-    for start, block in recording.blocks(block_frames(recording)):
-        stop = start + len(block)
-        yield start, apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
-        progress(Progress(stage, stop, recording.n_frames))
+    wanted = [(0, recording.n_frames)] if stretches is None else stretches
+    total, done = sum(stop - start for start, stop in wanted), 0
+    for first, last in wanted:
+        for start in range(first, last, block_frames(recording)):
+            stop = min(start + block_frames(recording), last)
+            block = recording.movie.read(start, stop)
+            yield start, apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
+            done += stop - start
+            progress(Progress(stage, done, total))
 
 
 def block_frames(recording: Recording, *, multiple: int = 1) -> int:

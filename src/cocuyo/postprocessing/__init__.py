@@ -17,23 +17,32 @@ from cocuyo.postprocessing.footprints import (
     event_weights,
     outline,
 )
+from cocuyo.postprocessing.perceptron import Perceptron
 from cocuyo.postprocessing.traces import (
+    N_SECTORS,
     CorrectedTraces,
     TraceConfig,
     averaging_weights,
     correct_traces,
     interpolate_frames,
     project,
+    ring_sectors,
     ring_weights,
     running_baseline,
+    sector_shares,
+    weigh_sectors,
 )
 from cocuyo.postprocessing.validation import (
+    EVENT_FEATURES,
     Activity,
+    EventJudge,
+    Proposals,
     ValidationConfig,
     difference_of_gaussians,
     dog_noise,
     find_events,
     noise_of,
+    propose_events,
 )
 from cocuyo.postprocessing.verification import (
     FEATURES,
@@ -47,13 +56,18 @@ from cocuyo.postprocessing.verification import (
 )
 
 __all__ = [
+    "EVENT_FEATURES",
     "FEATURES",
+    "N_SECTORS",
     "Activity",
     "CandidateConfig",
     "CandidateImage",
     "CorrectedTraces",
+    "EventJudge",
     "FootprintConfig",
     "Patches",
+    "Perceptron",
+    "Proposals",
     "Scene",
     "Seeds",
     "TraceConfig",
@@ -77,9 +91,13 @@ __all__ = [
     "noise_of",
     "outline",
     "project",
+    "propose_events",
     "refer_to_focus",
     "refine_mask",
+    "ring_sectors",
     "ring_weights",
     "running_baseline",
+    "sector_shares",
     "split_mask",
+    "weigh_sectors",
 ]

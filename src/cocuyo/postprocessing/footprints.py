@@ -23,6 +23,12 @@ from cocuyo.postprocessing.validation import (
 class FootprintConfig(FrozenConfig):
     """Images of candidates and the outlines in them."""
 
+    rounds: int = Field(
+        default=2,
+        ge=1,
+        description="How often each candidate is drawn; from the second time on by the trace of "
+        "its own outline, and centred on it. More draws sharper and reads the recording again.",
+    )
     reach_diameters: float = Field(
         default=1.9,
         gt=0.5,

@@ -6,15 +6,16 @@ over noise, signs of motion, the networks' opinion and its trace.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import ClassVar
 
 import cv2
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, ModelError
+from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig
 from cocuyo.postprocessing.footprints import CandidateImage
+from cocuyo.postprocessing.perceptron import Perceptron
 
 FEATURES = (
     "peak_over_noise",
@@ -102,96 +103,11 @@ class VerificationConfig(FrozenConfig):
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Verifier:
-    """A small multilayer perceptron on the features of a candidate.
+class Verifier(Perceptron):
+    """Judges candidates by the figures of `describe_candidate`."""
 
-    Attributes
-    ----------
-    mean, scale : ndarray of float32, shape (n_features,)
-        Standardisation of the features.
-    weights, biases : tuple of ndarray of float32
-        Layers; ReLU between them, a sigmoid after the last.
-    """
-
-    mean: FloatArray
-    scale: FloatArray
-    weights: tuple[FloatArray, ...]
-    biases: tuple[FloatArray, ...]
-
-    def score(self, features: FloatArray) -> FloatArray:
-        """Score candidates.
-
-        Parameters
-        ----------
-        features : ndarray of float32, shape (n, n_features)
-            From `describe_candidate`.
-
-        Returns
-        -------
-        ndarray of float32, shape (n,)
-            In [0, 1].
-        """
-        hidden = np.clip((features - self.mean) / self.scale, -6, 6)
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            hidden = hidden @ weight.T + bias
-            if layer < len(self.weights) - 1:
-                hidden = np.maximum(hidden, 0)
-        return np.asarray(1 / (1 + np.exp(-np.clip(hidden[:, 0], -30, 30))), np.float32)
-
-    def tensors(self) -> dict[str, FloatArray]:
-        """Return everything as named arrays, for a weights file."""
-        named = {"mean": self.mean, "scale": self.scale}
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            named |= {f"weight_{i}": weight, f"bias_{i}": bias}
-        return named
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, FloatArray]) -> "Verifier":
-        """Rebuild a verifier from the arrays of `tensors`.
-
-        Parameters
-        ----------
-        tensors : dict of ndarray
-            Named arrays.
-
-        Returns
-        -------
-        Verifier
-            The verifier.
-
-        Raises
-        ------
-        ModelError
-            If an array is missing, does not fit the others, or was made for other features.
-        """
-        n_layers = sum(name.startswith("weight_") for name in tensors)
-        try:
-            verifier = cls(
-                tensors["mean"],
-                tensors["scale"],
-                tuple(tensors[f"weight_{i}"] for i in range(n_layers)),
-                tuple(tensors[f"bias_{i}"] for i in range(n_layers)),
-            )
-        except KeyError as error:
-            msg = f"The verifier lacks the array {error}; the model folder is incomplete."
-            raise ModelError(msg) from error
-        if verifier.mean.shape != (len(FEATURES),) or n_layers == 0:
-            msg = (
-                f"The verifier was made for {verifier.mean.size} features; this version has "
-                f"{len(FEATURES)}. Train it again."
-            )
-            raise ModelError(msg)
-        widths = [len(FEATURES), *(bias.size for bias in verifier.biases)]
-        shapes = [weight.shape for weight in verifier.weights]
-        fits = verifier.scale.shape == verifier.mean.shape and widths[-1] == 1
-        if not fits or shapes != [(b, a) for a, b in pairwise(widths)]:
-            msg = (
-                f"The verifier's layers {shapes} do not lead from {len(FEATURES)} features to one "
-                "score; the model folder is damaged. Train it again."
-            )
-            raise ModelError(msg)
-        return verifier
+    inputs: ClassVar[tuple[str, ...]] = FEATURES
+    role: ClassVar[str] = "verifier"
 
 
 @dataclass(frozen=True, eq=False)

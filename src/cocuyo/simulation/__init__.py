@@ -1,7 +1,7 @@
 """Recordings with known truth."""
 
 from cocuyo.simulation.config import SimulationConfig, Split
-from cocuyo.simulation.presets import PRESETS, random_config
+from cocuyo.simulation.presets import PRESETS, random_config, training_config
 from cocuyo.simulation.render import simulate
 from cocuyo.simulation.truth import KINDS, Kind, Simulation, Truth
 
@@ -15,4 +15,5 @@ __all__ = [
     "Truth",
     "random_config",
     "simulate",
+    "training_config",
 ]

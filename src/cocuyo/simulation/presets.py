@@ -170,3 +170,56 @@ def random_config(
         n_hot_pixels=int(rng.integers(0, 15)),
         n_dirt=int(rng.integers(0, 9)),
     )
+
+
+def training_config(
+    seed: int,
+    *,
+    split: Split = "training",
+    n_frames: int = 400,
+    shape: tuple[int, int] = (256, 256),
+) -> SimulationConfig:
+    """Draw the settings of one recording as `random_config` does, or beyond the slice.
+
+    A third of the recordings has soft optics, as through a lens implanted in the brain: what
+    is in focus is blurred by up to 3 µm, and what is out of focus is so in proportion. A
+    quarter has a slow indicator, with decays of up to 5 s.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the recording, at least 0. Give the same seed to `simulate`.
+    split : {"training", "validation", "test"}, default: "training"
+        Part of the data.
+    n_frames : int, default: 400
+        Length, frames.
+    shape : tuple of int, default: (256, 256)
+        Rows and columns.
+
+    Returns
+    -------
+    SimulationConfig
+        The settings.
+    """
+    config = random_config(seed, split=split, n_frames=n_frames, shape=shape)
+    rng = stream(seed, f"simulation.{split}.beyond")
+    soft, slow = rng.random() < 1 / 3, rng.random() < 1 / 4
+    blur_um = float(np.exp(rng.uniform(np.log(1.2), np.log(3.0))))
+    nearest_um = max(config.defocus_min_um, 2.2 * blur_um + float(rng.uniform(0.5, 2.0)))
+    halo, factor = float(rng.uniform(0.1, 0.35)), float(rng.uniform(1.5, 4.0))
+    changes: dict[str, float] = {}
+    if soft:
+        changes |= {
+            "blur_um": blur_um,
+            "defocus_min_um": nearest_um,
+            "defocus_max_um": max(config.defocus_max_um, nearest_um + 8.0),
+            "halo": halo,
+        }
+    if slow:
+        changes |= {
+            "rise_s": factor * config.rise_s,
+            "decay_min_s": factor * config.decay_min_s,
+            "decay_max_s": min(5.0, factor * config.decay_max_s),
+            "event_rate_hz": config.event_rate_hz / np.sqrt(factor),
+        }
+    return SimulationConfig(**(config.model_dump() | changes))

@@ -10,15 +10,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cocuyo.core import ModelError, ProgressCallback, SettingsError, ignore_progress
-from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_settings, write_verifier
+from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_perceptron, write_settings
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
+from cocuyo.postprocessing import EventJudge, Perceptron, Verifier
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
 from cocuyo.segmentation.weights import save_networks
 from cocuyo.training.dataset import prepare_recordings
 from cocuyo.training.loop import Curve, save_curve
 from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
 from cocuyo.training.settings import TRAININGS, TrainingConfig
-from cocuyo.training.verifier import collect_candidates, fit_verifier
+from cocuyo.training.verifier import collect_examples, fit_perceptron
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,8 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
 
 def train_verifier(
     shop: Workshop, *, progress: ProgressCallback = ignore_progress
-) -> dict[str, float]:
-    """Fit the verifier on the candidates of the finished networks; completes the model.
+) -> dict[str, dict[str, float]]:
+    """Fit the verifier and the judge of events on what the networks find; completes the model.
 
     Parameters
     ----------
@@ -202,8 +203,8 @@ def train_verifier(
 
     Returns
     -------
-    dict of float
-        Validation loss, accuracy and numbers.
+    dict
+        Validation loss, accuracy and numbers of ``verifier`` and ``events``.
 
     Raises
     ------
@@ -213,10 +214,12 @@ def train_verifier(
     if not (shop.model / "unet.xml").is_file():
         msg = f"{shop.folder} has no trained networks; run `cocuyo train temporal` first."
         raise ModelError(msg)
-    candidates = [
-        collect_candidates(
+    training, validation = (
+        collect_examples(
             shop.model,
+            cache=shop.folder / "data" / "examples",
             dataset=shop.training.dataset,
+            recipe=shop.training.verifier,
             config=shop.pipeline,
             split=split,
             seed=shop.seed,
@@ -224,12 +227,18 @@ def train_verifier(
             progress=progress,
         )
         for split in ("training", "validation")
-    ]
-    verifier, metrics = fit_verifier(
-        candidates[0], candidates[1], recipe=shop.training.verifier, seed=shop.seed
     )
-    write_verifier(shop.model, verifier)
-    _write_metrics(shop, {"verifier": metrics})
+    kinds: tuple[tuple[str, type[Perceptron]], ...] = (
+        ("verifier", Verifier),
+        ("events", EventJudge),
+    )
+    metrics: dict[str, dict[str, float]] = {}
+    for (name, kind), taught, held in zip(kinds.items(), training, validation, strict=True):
+        fitted, metrics[name] = fit_perceptron(
+            kind, taught, held, recipe=shop.training.verifier, seed=shop.seed
+        )
+        write_perceptron(shop.model, fitted)
+    _write_metrics(shop, metrics)
     return metrics
 
 

@@ -35,18 +35,18 @@ from cocuyo.pipeline.srname import blob_labels
 from cocuyo.pipeline.stream import resize, set_up, stream_steps
 from cocuyo.preprocessing import equalise
 from cocuyo.segmentation import detect_blobs
-from cocuyo.simulation import Simulation, random_config, simulate
+from cocuyo.simulation import Simulation, simulate, training_config
 
 Split = Literal["training", "validation", "test"]
 Labels = Literal["truth", "srname"]
-FORMAT = 4
+FORMAT = 5
 """Version of the folders; folders of another version are made again."""
 
 
 class DatasetConfig(FrozenConfig):
     """How many recordings of which size a training sees."""
 
-    n_training: int = Field(default=48, ge=1, description="Recordings to train on.")
+    n_training: int = Field(default=64, ge=1, description="Recordings to train on.")
     n_validation: int = Field(
         default=8, ge=1, description="Recordings to stop early on, from other experiments."
     )
@@ -177,7 +177,7 @@ def training_simulation(
     recording : Recording
         The frames with rate and pixel size.
     """
-    settings = random_config(seed, split=split, n_frames=n_frames, shape=(side_px, side_px))
+    settings = training_config(seed, split=split, n_frames=n_frames, shape=(side_px, side_px))
     simulation = simulate(settings, seed=seed)
     return simulation, simulation.recording(name=f"{split} {seed}")
 
@@ -245,7 +245,7 @@ def make_example(
         Arrays in memory.
     """
     truth = simulation.truth
-    rng = stream(seed, "training.examples")
+    rng = stream(seed, f"training.{simulation.config.split}.examples")
     # Users know the diameter roughly: the networks must bear to be wrong about it.
     typical = simulation.config.soma_diameter_um / simulation.config.pixel_size_um
     diameter_px = float(typical * np.exp(rng.normal(0.0, 0.15)))

@@ -60,7 +60,7 @@ class TemporalRecipe(RecipeConfig):
     learning_rate: float = Field(
         default=4e-3, gt=0, description="Constant or largest learning rate of Adam."
     )
-    epochs: int = Field(default=16, ge=1, description="Passes over the training recordings.")
+    epochs: int = Field(default=30, ge=1, description="Passes over the training recordings.")
     crop_px: int = Field(default=192, ge=32, description="Side of a crop, in pixels.")
     clip: float = Field(
         default=1.0, ge=0, description="Largest norm of the gradient; 0 does not clip (paper)."
@@ -86,10 +86,16 @@ class TemporalRecipe(RecipeConfig):
 
 
 class VerifierRecipe(FrozenConfig):
-    """Fitting the verifier of candidates."""
+    """Fitting the verifier of candidates and the judge of events."""
 
-    hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of its layers.")
-    epochs: int = Field(default=300, ge=1, description="Passes over the candidates.")
+    n_training: int = Field(
+        default=160, ge=1, description="Recordings whose candidates and events teach."
+    )
+    n_validation: int = Field(
+        default=24, ge=1, description="Recordings on which the best epoch is chosen."
+    )
+    hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of the layers.")
+    epochs: int = Field(default=100, ge=1, description="Passes over the examples.")
     learning_rate: float = Field(default=3e-3, gt=0, description="Largest learning rate.")
     weight_decay: float = Field(default=1e-3, ge=0, description="Pull of the weights to 0.")
 

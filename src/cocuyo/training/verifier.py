@@ -1,11 +1,17 @@
-"""Fitting the verifier on the candidates that the rest of the pipeline finds."""
+"""Fitting the verifier and the judge of events on what the rest of the pipeline finds.
 
+What a recording teaches is kept in a file of its own, so that a stopped collection goes on.
+"""
+
+import hashlib
+import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,62 +22,76 @@ from torch.nn import functional
 from cocuyo.core import (
     BoolArray,
     FloatArray,
+    LabelArray,
     ModelError,
+    Periods,
     Progress,
     ProgressCallback,
     RoiSet,
     ignore_progress,
     stream,
 )
+from cocuyo.evaluation.activity import TOLERANCE_S, join_periods
 from cocuyo.pipeline.analysis import analyse, network_shape
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.postprocessing import Verifier
+from cocuyo.postprocessing import Perceptron, propose_events
 from cocuyo.segmentation import load_engine
 from cocuyo.simulation import Simulation
 from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
 from cocuyo.training.settings import VerifierRecipe
 
+_Kind = TypeVar("_Kind", bound=Perceptron)
 SAME_NEURON_IOU = 0.4
 """A candidate that overlaps a functional neuron at least this much is one."""
 UNCERTAIN_IOU = 0.2
 """Between this and `SAME_NEURON_IOU` a candidate teaches nothing."""
 
 
+FORMAT = 1
+"""Version of the files of collected examples; those of another version are made again."""
+
+
 @dataclass(frozen=True, eq=False)
-class Candidates:
-    """Candidates of several recordings with what they are.
+class Examples:
+    """Described things with what they are.
 
     Attributes
     ----------
     features : ndarray of float32, shape (n, n_features)
-        What the verifier sees.
-    functional : ndarray of bool, shape (n,)
-        Whether each is a functional neuron.
+        What the perceptron sees.
+    right : ndarray of bool, shape (n,)
+        Whether each is a functional neuron, or an event.
     """
 
     features: FloatArray
-    functional: BoolArray
+    right: BoolArray
 
 
-def collect_candidates(
+def collect_examples(
     folder: Path,
     *,
+    cache: Path,
     dataset: DatasetConfig,
+    recipe: VerifierRecipe,
     config: PipelineConfig,
     split: Split,
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
-) -> Candidates:
-    """Run the pipeline without verifier on simulated recordings and label its candidates.
+) -> tuple[Examples, Examples]:
+    """Run the pipeline without verifier on simulated recordings and label what it finds.
 
     Parameters
     ----------
     folder : Path
         Model folder with both networks.
+    cache : Path
+        Folder for what has been collected; made if absent.
     dataset : DatasetConfig
-        Number and size of the recordings.
+        Size of the recordings; their length varies around its number of frames.
+    recipe : VerifierRecipe
+        Number of the recordings.
     config : PipelineConfig
         Settings.
     split : {"training", "validation", "test"}
@@ -85,42 +105,55 @@ def collect_candidates(
 
     Returns
     -------
-    Candidates
-        Features and labels; uncertain ones are left out.
+    candidates, events : Examples
+        Features and labels; uncertain candidates are left out, events are of those that are
+        functional neurons.
     """
-    number = dataset.n_training if split == "training" else dataset.n_validation
+    number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
-    one = partial(_candidates_of, folder, dataset, config, split)
-    parts: list[Candidates] = []
+    key = hashlib.sha256((folder / "weights.safetensors").read_bytes())
+    key.update(f"{FORMAT} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
+    kept = cache / f"{split}-{key.hexdigest()[:16]}"
+    kept.mkdir(parents=True, exist_ok=True)
+    one = partial(_examples_of, folder, kept, dataset, config, split)
+    parts: list[tuple[Examples, Examples]] = []
 
-    def add(found: Iterable[Candidates]) -> None:
+    def add(found: Iterable[tuple[Examples, Examples]]) -> None:
         for part in found:
             parts.append(part)
-            progress(Progress(f"collecting candidates ({split})", len(parts), number))
+            progress(Progress(f"collecting examples ({split})", len(parts), number))
 
     if n_workers <= 1:
         add(map(one, seeds))
     else:
         with ProcessPoolExecutor(n_workers) as pool:
             add(pool.map(one, seeds))
-    return Candidates(
-        np.concatenate([p.features for p in parts]), np.concatenate([p.functional for p in parts])
+    candidates, events = (
+        Examples(
+            np.concatenate([part.features for part in kind]),
+            np.concatenate([part.right for part in kind]),
+        )
+        for kind in zip(*parts, strict=True)
     )
+    return candidates, events
 
 
-def fit_verifier(
-    training: Candidates,
-    validation: Candidates,
+def fit_perceptron(
+    kind: type[_Kind],
+    training: Examples,
+    validation: Examples,
     *,
     recipe: VerifierRecipe,
     seed: int,
-) -> tuple[Verifier, dict[str, float]]:
-    """Fit the verifier; the epoch with the least validation loss is kept.
+) -> tuple[_Kind, dict[str, float]]:
+    """Fit a verifier or a judge; the epoch with the least validation loss is kept.
 
     Parameters
     ----------
-    training, validation : Candidates
+    kind : type of Perceptron
+        `Verifier` or `EventJudge`.
+    training, validation : Examples
         From different recordings.
     recipe : VerifierRecipe
         Widths and epochs.
@@ -129,24 +162,24 @@ def fit_verifier(
 
     Returns
     -------
-    verifier : Verifier
-        The fitted verifier.
+    perceptron : Verifier or EventJudge
+        The fitted one.
     metrics : dict of float
-        Validation loss, accuracy, share of functional candidates, numbers.
+        Validation loss, accuracy, share of right examples, numbers.
 
     Raises
     ------
     ModelError
-        If the training candidates are all of one kind, or there are none for validation.
+        If the training examples are all of one kind, or there are none for validation.
     """
-    if training.functional.all() or not training.functional.any():
+    if training.right.all() or not training.right.any():
         msg = (
-            f"All {len(training.functional)} training candidates are of one kind; "
+            f"All {len(training.right)} examples for the {kind.role} are of one kind; "
             "simulate more recordings."
         )
         raise ModelError(msg)
-    if len(validation.functional) == 0:
-        msg = "No candidate was found for validation; simulate more or longer recordings."
+    if len(validation.right) == 0:
+        msg = f"The {kind.role} has no examples for validation; simulate more or longer recordings."
         raise ModelError(msg)
     torch.manual_seed(seed)
     mean = training.features.mean(axis=0)
@@ -160,8 +193,8 @@ def fit_verifier(
     for n_in, n_out in pairwise(widths):
         layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(0.1)]
     network = nn.Sequential(*layers[:-2])
-    inputs, wanted = standardise(training.features), torch.from_numpy(training.functional).float()
-    held, truth = standardise(validation.features), torch.from_numpy(validation.functional).float()
+    inputs, wanted = standardise(training.features), torch.from_numpy(training.right).float()
+    held, truth = standardise(validation.features), torch.from_numpy(validation.right).float()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -191,24 +224,24 @@ def fit_verifier(
             best_loss = held_loss
             best = [p.detach().clone() for p in network.parameters()]
     arrays = [p.numpy() for p in best]
-    verifier = Verifier(
+    fitted = kind(
         mean.astype(np.float32),
         scale.astype(np.float32),
         tuple(arrays[0::2]),
         tuple(arrays[1::2]),
     )
-    right = (verifier.score(validation.features) >= 0.5) == validation.functional
+    right = (fitted.score(validation.features) >= 0.5) == validation.right
     metrics = {
         "validation_loss": float(best_loss),
         "validation_accuracy": float(right.mean()),
-        "validation_share_functional": float(validation.functional.mean()),
+        "validation_share_right": float(validation.right.mean()),
         "n_training": float(len(inputs)),
         "n_validation": float(len(held)),
     }
-    return verifier, metrics
+    return fitted, metrics
 
 
-def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[BoolArray, BoolArray]:
+def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, BoolArray]:
     """Say which candidates are functional neurons of the truth.
 
     Parameters
@@ -220,35 +253,101 @@ def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[BoolArray, B
 
     Returns
     -------
-    functional : ndarray of bool, shape (n_rois,)
-        Overlaps a functional neuron by `SAME_NEURON_IOU` or more.
+    cell : ndarray of int64, shape (n_rois,)
+        Functional neuron of the truth that it overlaps by `SAME_NEURON_IOU` or more; else -1.
     certain : ndarray of bool, shape (n_rois,)
         Clearly one or clearly none.
     """
-    masks = simulation.truth.cell_masks()[np.flatnonzero(simulation.truth.functional)]
-    masks = masks.astype(np.float32)
+    functional = np.flatnonzero(simulation.truth.functional)
+    masks = simulation.truth.cell_masks()[functional].astype(np.float32)
     own = rois.footprints.copy()
     own.data = np.ones_like(own.data)
     if masks.shape[0] == 0:
-        return np.zeros(len(rois), np.bool_), np.ones(len(rois), np.bool_)
+        return np.full(len(rois), -1), np.ones(len(rois), np.bool_)
     shared = (own @ masks.T).toarray()
     areas = np.asarray(masks.sum(axis=1)).ravel()
     union = np.asarray(own.sum(axis=1)).ravel()[:, None] + areas[None] - shared
-    best = (shared / np.maximum(union, 1)).max(axis=1)
-    functional = best >= SAME_NEURON_IOU
-    return functional, functional | (best < UNCERTAIN_IOU)
+    overlap = shared / np.maximum(union, 1)
+    best = overlap.max(axis=1)
+    cell = np.where(best >= SAME_NEURON_IOU, functional[overlap.argmax(axis=1)], -1)
+    return cell, (cell >= 0) | (best < UNCERTAIN_IOU)
 
 
-def _candidates_of(
-    folder: Path, dataset: DatasetConfig, config: PipelineConfig, split: Split, seed: int
-) -> Candidates:
-    cv2.setNumThreads(1)  # one process of several
-    simulation, recording = training_simulation(
-        seed, split=split, n_frames=dataset.n_frames, side_px=dataset.side_px
+def label_events(spans: LabelArray, events: Periods, *, frame_rate_hz: float) -> BoolArray:
+    """Say which of a cell's proposed events are real.
+
+    Proposals and events are paired one to one in time, as scoring does: an onset within
+    `TOLERANCE_S` of an event hits it, and of two the first does.
+
+    Parameters
+    ----------
+    spans : ndarray of int32, shape (n, 3)
+        ROI, first and last active frame of each proposal; of one ROI, sorted by time.
+    events : Periods
+        First and last spike of the cell's events, sorted by time.
+    frame_rate_hz : float
+        Frames per second.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+        Whether each hits an event.
+    """
+    real = np.zeros(len(spans), np.bool_)
+    onsets = spans[:, 1] / frame_rate_hz
+    opens, closes = events.first_s - TOLERANCE_S, events.last_s + TOLERANCE_S
+    at = 0
+    for i, onset in enumerate(onsets):
+        while at < len(closes) and closes[at] < onset:
+            at += 1
+        if at < len(closes) and opens[at] <= onset:
+            real[i] = True
+            at += 1
+    return real
+
+
+def _examples_of(
+    folder: Path,
+    kept: Path,
+    dataset: DatasetConfig,
+    config: PipelineConfig,
+    split: Split,
+    seed: int,
+) -> tuple[Examples, Examples]:
+    path = kept / f"{seed:07d}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as stored:
+            return (
+                Examples(stored["candidates"], stored["functional"]),
+                Examples(stored["events"], stored["real"]),
+            )
+    candidates, events = _collect_one(folder, dataset, config, split, seed)
+    partial_path = path.with_name(f"{path.stem}.partial-{os.getpid()}.npz")
+    np.savez(
+        partial_path,
+        candidates=candidates.features,
+        functional=candidates.right,
+        events=events.features,
+        real=events.right,
     )
-    rng = stream(seed, "training.verifier.diameter")
-    typical = simulation.config.soma_diameter_um / simulation.config.pixel_size_um
-    diameter_px = float(typical * np.exp(rng.normal(0.0, 0.15)))
+    partial_path.rename(path)
+    return candidates, events
+
+
+def _collect_one(
+    folder: Path, dataset: DatasetConfig, config: PipelineConfig, split: Split, seed: int
+) -> tuple[Examples, Examples]:
+    cv2.setNumThreads(1)  # one process of several
+    rng = stream(seed, f"training.{split}.examples")
+    # Users know the diameter roughly, and record for longer or shorter.
+    length, error = np.exp(rng.uniform(np.log(0.7), np.log(2.0))), np.exp(rng.normal(0.0, 0.15))
+    simulation, recording = training_simulation(
+        seed,
+        split=split,
+        n_frames=max(32, round(dataset.n_frames * length)),
+        side_px=dataset.side_px,
+    )
+    diameter_px = float(error * simulation.config.soma_diameter_um / recording.pixel_size_um)
     engine = load_engine(
         folder,
         config.networks,
@@ -266,5 +365,25 @@ def _candidates_of(
         diameter_px=diameter_px,
         verifier=None,
     )
-    functional, certain = label_candidates(found.rois, simulation)
-    return Candidates(found.features[certain], functional[certain])
+    cell, certain = label_candidates(found.rois, simulation)
+    usable = np.asarray(analysis.motion.flags) == 0
+    proposals = propose_events(
+        found.traces.delta_f_over_f,
+        found.traces.dog,
+        frame_rate_hz=recording.rate_hz,
+        usable=usable,
+        config=config.validation,
+    )
+    real = np.zeros(len(proposals.spans), np.bool_)
+    known = np.zeros(len(proposals.spans), np.bool_)
+    rows = simulation.truth.events
+    truth = join_periods(Periods(rows[:, 0].astype(np.int32), rows[:, 1], rows[:, 2]))
+    for roi in np.flatnonzero(cell >= 0):
+        own, its = proposals.spans[:, 0] == roi, truth.roi == cell[roi]
+        of_cell = Periods(truth.roi[its], truth.first_s[its], truth.last_s[its])
+        known |= own
+        real[own] = label_events(proposals.spans[own], of_cell, frame_rate_hz=recording.rate_hz)
+    return (
+        Examples(found.features[certain], (cell >= 0)[certain]),
+        Examples(proposals.features[known], real[known]),
+    )
