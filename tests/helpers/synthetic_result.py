@@ -14,7 +14,7 @@ from cocuyo.core import (
     Traces,
 )
 
-REASONS = ("no event above the threshold", "edge not sharp (0.21 < 0.35)", "area 9 px < 20 px")
+REASONS = ("no event in its trace", "edge not sharp (0.21 < 0.35)", "area 9 px < 20 px")
 
 
 def make_result(

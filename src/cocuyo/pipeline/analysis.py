@@ -17,7 +17,13 @@ from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
 from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
 from cocuyo.postprocessing import EventJudge, Verifier
-from cocuyo.preprocessing import contrast_of_soma, equalise, valid_pixels
+from cocuyo.preprocessing import (
+    contrast_of_soma,
+    contrast_peaks,
+    equalise,
+    gather_peaks,
+    valid_pixels,
+)
 from cocuyo.segmentation import Engine, TemporalState
 
 
@@ -96,7 +102,9 @@ def analyse(
     """
     setup = set_up(recording, config=config, diameter_px=diameter_px, exclude=exclude)
     shape = recording.frame_shape
-    sums = _Sums(shape, network_shape(shape, setup.factor), setup.network_diameter_px)
+    small = network_shape(shape, setup.factor)
+    diameter = setup.network_diameter_px
+    sums = _Sums(shape, small, diameter, config.candidates.min_contrast)
     state = engine.start() if engine is not None else None
     for step in stream_steps(recording, setup, progress=progress):
         sums.add(step)
@@ -124,6 +132,9 @@ def analyse(
         valid,
         np.where(valid, resize_to(sums.soma_contrast, shape), 0).astype(np.float32),
         sums.n_steps,
+        np.where(valid, resize_to(gather_peaks(sums.votes, diameter_px=diameter), shape), 0).astype(
+            np.float32
+        ),
     )
     return Analysis(
         maps,
@@ -262,8 +273,11 @@ def _advance(
 class _Sums:
     """Running sums of the first pass, in float64 where many frames are added."""
 
-    def __init__(self, shape: tuple[int, int], small: tuple[int, int], diameter: float) -> None:
+    def __init__(
+        self, shape: tuple[int, int], small: tuple[int, int], diameter: float, least: float
+    ) -> None:
         self._diameter_px = diameter
+        self._least_contrast = least
         self.motions: list[Motion] = []
         self.n_frames = self.n_pairs = self.n_steps = 0
         self.weight = 0.0
@@ -276,6 +290,7 @@ class _Sums:
         self.max = np.zeros(shape, np.float32)
         self.contrast = np.zeros(small, np.float32)
         self.soma_contrast = np.zeros(small, np.float32)
+        self.votes = np.zeros(small, np.float32)
         self.probability_sum = np.zeros(small, np.float32)
         self.probability_max = np.zeros(small, np.float32)
 
@@ -308,6 +323,9 @@ class _Sums:
                 step.contrast, diameter_px=self._diameter_px, inside=step.inside
             )
             self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
+            self.votes += contrast_peaks(
+                of_soma, diameter_px=self._diameter_px, least=self._least_contrast
+            )
 
     def add_probability(self, probability: FloatArray, weight: int) -> None:
         self.n_steps += 1

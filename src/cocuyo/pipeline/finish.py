@@ -27,6 +27,7 @@ from cocuyo.postprocessing import (
     EventJudge,
     Scene,
     Verifier,
+    add_context,
     add_to_images,
     averaging_weights,
     correct_traces,
@@ -41,7 +42,6 @@ from cocuyo.postprocessing import (
     interpolate_frames,
     outline,
     project,
-    refer_to_focus,
     refine_mask,
     ring_sectors,
     ring_weights,
@@ -74,6 +74,8 @@ class Maps:
         Largest contrast of a soma's area, in units of its noise in the field.
     n_steps : int
         Steps that the maps hold.
+    peaks : ndarray of float32, shape (n_rows, n_columns), or None
+        Where somata flashed in single steps (`gather_peaks`).
     """
 
     probability: FloatArray
@@ -83,6 +85,7 @@ class Maps:
     valid: BoolArray
     soma_contrast: FloatArray | None = None
     n_steps: int = 1
+    peaks: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +162,7 @@ def finish_candidates(
         valid=maps.valid,
         soma_contrast=maps.soma_contrast,
         n_steps=maps.n_steps,
+        peaks=maps.peaks,
         config=config.candidates,
     )
     if len(seeds.points) == 0:
@@ -213,7 +217,13 @@ def finish_candidates(
             for j, image in enumerate(images)
         ]
     )
-    features = refer_to_focus(features)
+    features = add_context(
+        features,
+        centres=points,
+        peaks=np.array([image.peak for image in images], np.float32),
+        dog=traces.dog,
+        diameter_px=diameter_px,
+    )
     score = (
         verifier.score(features)
         if verifier is not None

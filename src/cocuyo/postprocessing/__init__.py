@@ -46,19 +46,21 @@ from cocuyo.postprocessing.validation import (
 )
 from cocuyo.postprocessing.verification import (
     FEATURES,
+    OWN_FEATURES,
     Scene,
     VerificationConfig,
     Verifier,
+    add_context,
     describe_candidate,
     explain,
     find_duplicates,
-    refer_to_focus,
 )
 
 __all__ = [
     "EVENT_FEATURES",
     "FEATURES",
     "N_SECTORS",
+    "OWN_FEATURES",
     "Activity",
     "CandidateConfig",
     "CandidateImage",
@@ -74,6 +76,7 @@ __all__ = [
     "ValidationConfig",
     "VerificationConfig",
     "Verifier",
+    "add_context",
     "add_to_images",
     "averaging_weights",
     "correct_traces",
@@ -92,7 +95,6 @@ __all__ = [
     "outline",
     "project",
     "propose_events",
-    "refer_to_focus",
     "refine_mask",
     "ring_sectors",
     "ring_weights",

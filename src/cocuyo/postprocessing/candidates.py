@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from cocuyo.core import BoolArray, FloatArray, FrozenConfig, LabelArray
 
@@ -78,6 +79,7 @@ def find_seeds(
     valid: BoolArray,
     soma_contrast: FloatArray | None = None,
     n_steps: int = 1,
+    peaks: FloatArray | None = None,
     config: CandidateConfig = CandidateConfig(),
 ) -> Seeds:
     """Find the peaks of contrast where the network sees a functional neuron.
@@ -99,6 +101,9 @@ def find_seeds(
         fainter cells than single pixels do; the smoothed `contrast` if None.
     n_steps : int, default: 1
         Steps whose largest contrast the maps hold.
+    peaks : ndarray of float32, shape (n_rows, n_columns), optional
+        Where somata flashed in single steps (`gather_peaks`): parts neighbours that fired at
+        different times.
     config : CandidateConfig
         Thresholds and distance.
 
@@ -124,10 +129,31 @@ def find_seeds(
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
     highest = cv2.dilate(strength, disc)
-    peaks = possible & (strength >= highest)
-    points = np.argwhere(peaks).astype(np.int32)
-    order = np.argsort(-strength[peaks], kind="stable")
-    return Seeds(points[order].reshape(-1, 2))
+    tops = possible & (strength >= highest)
+    order = np.argsort(-strength[tops], kind="stable")
+    points = np.argwhere(tops)[order].astype(np.int32).reshape(-1, 2)
+    if peaks is not None:
+        more = _flashes(peaks, valid, least=config.contrast_threshold(n_steps), reach=0.8 * radius)
+        points = np.concatenate([points, _apart(more, points, 0.8 * radius)])
+    return Seeds(points)
+
+
+def _flashes(peaks: FloatArray, valid: BoolArray, *, least: float, reach: float) -> LabelArray:
+    """Peaks of gathered flashes, strongest first."""
+    radius = max(1, round(reach))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
+    tops = valid & (peaks >= least) & (peaks >= cv2.dilate(peaks, disc))
+    order = np.argsort(-peaks[tops], kind="stable")
+    return np.argwhere(tops)[order].astype(np.int32).reshape(-1, 2)
+
+
+def _apart(points: LabelArray, others: LabelArray, least: float) -> LabelArray:
+    """Those of the points that are farther than `least` from all others."""
+    if len(points) == 0 or len(others) == 0:
+        return points
+    nearest, _ = cKDTree(others).query(points)
+    return points[nearest > least]
 
 
 def disc_pixels(

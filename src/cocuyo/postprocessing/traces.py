@@ -17,6 +17,9 @@ _LEAST_SHARE = 0.2  # of the ring's changes in an ROI; below, their distribution
 _RIDGE = 0.005
 """Pull of the sectors' weights to 0, relative to their mean power. 0.003 to 0.01 give the same
 event F1 within 0.003 on simulated recordings of the split `validation`."""
+_LOWEST_WEIGHT = -0.1
+"""Least weight of a sector. A little below 0 lets the fit follow a slope across the ROI; further
+below, a flash in the ring would become one in the ROI."""
 
 
 class TraceConfig(FrozenConfig):
@@ -213,7 +216,7 @@ def sector_shares(
     Returns
     -------
     ndarray of float32, shape (n_rois, N_SECTORS)
-        Weights that sum to 1 in each row, some may be negative; all 0 where the sectors do not
+        Weights that sum to 1 in each row, some a little below 0; all 0 where the sectors do not
         show in the ROI.
     """
     own, around = np.empty_like(raw), np.empty_like(sectors)
@@ -224,7 +227,8 @@ def sector_shares(
             changes[:, start:stop] = part - baseline
     shares = np.zeros((len(raw), N_SECTORS), np.float32)
     for roi, trace in enumerate(own):
-        fit = _quiet_fit(trace, around[roi * N_SECTORS : (roi + 1) * N_SECTORS])
+        of_roi = around[roi * N_SECTORS : (roi + 1) * N_SECTORS]
+        fit = _quiet_fit(trace, of_roi, of_roi.mean(axis=0))
         if fit.sum() >= _LEAST_SHARE:
             shares[roi] = fit / fit.sum()
     return shares
@@ -259,7 +263,9 @@ def weigh_sectors(
         shape=(n_rois, n_rois * N_SECTORS),
     )
     plain = (~shares.any(axis=1)).astype(np.float32)
-    return sparse.csr_array(mixing @ sectors + rings.multiply(plain[:, None]), dtype=np.float32)
+    weighed = rings.copy()
+    weighed.data *= np.repeat(plain, np.diff(rings.indptr))
+    return sparse.csr_array(mixing @ sectors + weighed)
 
 
 def averaging_weights(pixels: list[AnyArray], *, size: int) -> sparse.csr_array:
@@ -442,9 +448,13 @@ def correct_traces(
     )
 
 
-def _quiet_fit(own: FloatArray, sources: FloatArray) -> FloatArray:
-    """Fit own = sources' mixture + constant on the frames in which the residual is small."""
-    quiet = np.ones(len(own), np.bool_)
+def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> FloatArray:
+    """Fit own = sources' mixture + constant on the frames in which the residual is small.
+
+    All 0 unless that explains more than `plain`, their mean in fixed proportions, by Akaike's
+    criterion: where nothing is shared, the mixture would follow the noise.
+    """
+    quiet = _quiet_frames(own, below=np.inf)
     fit = np.zeros(len(sources), np.float64)
     for _ in range(5):
         basis = sources[:, quiet].astype(np.float64)
@@ -452,20 +462,45 @@ def _quiet_fit(own: FloatArray, sources: FloatArray) -> FloatArray:
         gram = basis @ basis.T
         power = float(np.trace(gram))
         if power <= 0 or quiet.sum() < 4 * len(sources):
-            break
+            return np.zeros(len(sources), np.float32)
         gram[np.diag_indices_from(gram)] += _RIDGE * power / len(gram)
-        fit = np.linalg.solve(gram, basis @ (own[quiet] - own[quiet].mean()))
-        residual = own - fit @ sources
-        middle = float(np.median(residual))
-        spread = max((middle - float(np.percentile(residual, 25))) / 0.6745, 1e-9)
-        # Transients only rise: what lies above is the ROI's own sooner than what lies below.
-        quiet = (residual <= middle + 2 * spread) & (residual >= middle - 4 * spread)
-    return np.asarray(fit, np.float32)
+        target = own[quiet] - own[quiet].mean()
+        fit = _bounded_solve(gram, basis @ target)
+        left = float(np.sum((target - fit @ basis) ** 2))
+        one = plain[quiet] - plain[quiet].mean()
+        slope = float(one @ target) / max(float(one @ one), 1e-12)
+        left_of_one = float(np.sum((target - slope * one) ** 2))
+        gain = len(target) * np.log(max(left_of_one, 1e-12) / max(left, 1e-12))
+        quiet = _quiet_frames(own - fit @ sources, below=4.0)
+    n_free = int(np.count_nonzero(np.any(sources, axis=1)))
+    return np.asarray(fit if gain > 2 * (n_free - 1) else 0 * fit, np.float32)
+
+
+def _quiet_frames(values: AnyArray, *, below: float) -> BoolArray:
+    """Frames near the middle; transients only rise, so what lies above is sooner the ROI's own."""
+    middle = float(np.median(values))
+    spread = max((middle - float(np.percentile(values, 25))) / 0.6745, 1e-9)
+    return np.asarray((values <= middle + 2 * spread) & (values >= middle - below * spread))
+
+
+def _bounded_solve(gram: AnyArray, right: AnyArray) -> AnyArray:
+    """Solve normal equations with no weight below `_LOWEST_WEIGHT`."""
+    free = np.ones(len(gram), np.bool_)
+    fit = np.zeros(len(gram))
+    while free.any():
+        known = gram[np.ix_(free, ~free)] @ fit[~free]
+        fit[free] = np.linalg.solve(gram[np.ix_(free, free)], right[free] - known)
+        too_low = free & (fit < _LOWEST_WEIGHT)
+        if not too_low.any():
+            break
+        fit[too_low] = _LOWEST_WEIGHT
+        free &= ~too_low
+    return fit
 
 
 def _quiet_slope(own: FloatArray, surround: FloatArray, *, largest: float) -> float:
     """Fit own = c * surround + constant on the frames in which the residual is small."""
-    quiet = np.ones(len(own), np.bool_)
+    quiet = _quiet_frames(own, below=np.inf)
     slope = 0.0
     for _ in range(4):
         s, o = surround[quiet], own[quiet]
@@ -474,8 +509,5 @@ def _quiet_slope(own: FloatArray, surround: FloatArray, *, largest: float) -> fl
         if power <= 0 or quiet.sum() < 10:
             return 0.0
         slope = float(np.clip(s @ (o - o.mean()) / power, 0.0, largest))
-        residual = own - slope * surround
-        middle = np.median(residual)
-        spread = (middle - np.percentile(residual, 25)) / 0.6745
-        quiet = np.abs(residual - middle) <= 2.5 * max(float(spread), 1e-9)
+        quiet = _quiet_frames(own - slope * surround, below=4.0)
     return slope

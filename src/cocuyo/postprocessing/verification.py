@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig
 from cocuyo.postprocessing.footprints import CandidateImage
 from cocuyo.postprocessing.perceptron import Perceptron
 
-FEATURES = (
+OWN_FEATURES = (
     "peak_over_noise",
     "area",
     "elongation",
@@ -40,7 +41,18 @@ FEATURES = (
     "rest_gradient",
     "image_contrast",
 )
-"""Names of the verifier's inputs, in order."""
+"""What a candidate shows by itself (`describe_candidate`)."""
+FEATURES = (
+    *OWN_FEATURES,
+    "reference_slope",
+    "reference_profile",
+    "reference_area",
+    "rival_correlation",
+    "rival_distance",
+    "rival_height",
+)
+"""Names of the verifier's inputs, in order: the last are what the other candidates of the
+recording say (`add_context`)."""
 _LIMITS = {
     "peak_over_noise": (0.0, 3.2),
     "area": (-3.0, 1.5),
@@ -61,6 +73,12 @@ _LIMITS = {
     "rest_contrast": (-0.2, 0.4),
     "rest_gradient": (0.0, 0.8),
     "image_contrast": (0.0, 3.9),
+    "reference_slope": (0.0, 4.0),
+    "reference_profile": (-0.5, 1.0),
+    "reference_area": (-3.0, 1.5),
+    "rival_correlation": (-1.0, 1.0),
+    "rival_distance": (0.0, 2.0),
+    "rival_height": (-3.0, 3.0),
 }
 """Range of each figure; values beyond are cut. A ratio with a peak near nothing says no more than
 its limit, and a cell clearer than any simulated one must not look strange: beyond the limits more
@@ -70,14 +88,14 @@ functional neurons."""
 
 _CLEAR = 2.5
 """`peak_over_noise` of a clear candidate: its image's peak is 11 times the noise."""
-_CLEAR_NEEDED = 20
+_CLEAR_NEEDED = 8
 """Clear candidates that it takes to speak of a recording's focus."""
-_SOFT_SLOPE = 1.4
-"""Median `edge_slope` of clear candidates below which a recording is soft: simulated slices of
-the split `validation` have 1.5 to 2.3."""
-_IN_FOCUS = {"edge_slope": (80, 2.0), "profile_near": (20, 0.1), "solidity": (50, 0.94)}
-"""Percentile of clear candidates that stands for "in focus", and its value among clear functional
-neurons of simulated slices (the candidates that the verifier learnt from)."""
+_REFERENCES = {
+    "reference_slope": ("edge_slope", 80, 2.0),
+    "reference_profile": ("profile_near", 20, 0.1),
+    "reference_area": ("area", 50, 0.0),
+}
+"""Figure, its percentile among clear candidates, and the value where there are too few."""
 
 
 class VerificationConfig(FrozenConfig):
@@ -161,8 +179,8 @@ def describe_candidate(
 
     Returns
     -------
-    ndarray of float32, shape (n_features,)
-        In the order of `FEATURES`; finite.
+    ndarray of float32, shape (n_own,)
+        In the order of `OWN_FEATURES`; finite.
     """
     d = scene.diameter_px
     mask, image = candidate.mask, candidate.image
@@ -213,41 +231,75 @@ def describe_candidate(
         "rest_gradient": _mean(np.hypot(rest_gy, rest_gx), border) * d / level,
         "image_contrast": np.log1p(max(0.0, candidate.peak / level) * 100),
     }
-    described = np.nan_to_num([float(values[name]) for name in FEATURES], nan=0.0)
-    limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in FEATURES])
+    described = np.nan_to_num([float(values[name]) for name in OWN_FEATURES], nan=0.0)
+    limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in OWN_FEATURES])
     return np.asarray(np.clip(described, limits[:, 0], limits[:, 1]), np.float32)
 
 
-def refer_to_focus(features: FloatArray) -> FloatArray:
-    """Judge sharpness by what is sharp in this recording, where the optics blur everything.
+def add_context(
+    features: FloatArray,
+    *,
+    centres: AnyArray,
+    peaks: FloatArray,
+    dog: FloatArray,
+    diameter_px: float,
+) -> FloatArray:
+    """Add what the other candidates of the recording say about each.
 
     Through a lens implanted in the brain the sharpest somata are as soft as cells out of focus
-    are in a slice. Where many candidates are clear and yet most of them are soft, the sharpest
-    of them define what is in focus: the figures of sharpness are shifted so that these lie
-    where those of slices lie. Other recordings are left as they are.
+    are in a slice: what counts is how sharp a candidate is beside the sharpest of its recording.
+    And what rises and falls with a brighter candidate next to it is that one's light.
 
     Parameters
     ----------
-    features : ndarray of float32, shape (n, n_features)
+    features : ndarray of float32, shape (n, n_own)
         From `describe_candidate`, one row for each candidate of a recording.
+    centres : ndarray, shape (n, 2)
+        (y, x) of each, in pixels.
+    peaks : ndarray of float32, shape (n,)
+        Height of each candidate's image, in camera counts.
+    dog : ndarray of float32, shape (n, n_frames)
+        DoG signals.
+    diameter_px : float
+        Typical soma diameter in pixels.
 
     Returns
     -------
     ndarray of float32, shape (n, n_features)
-        The same, or shifted in `edge_slope`, `profile_near` and `solidity`.
+        In the order of `FEATURES`.
     """
-    column = {name: FEATURES.index(name) for name in FEATURES}
+    column = {name: OWN_FEATURES.index(name) for name in OWN_FEATURES}
     clear = features[features[:, column["peak_over_noise"]] >= _CLEAR]
-    if len(clear) < _CLEAR_NEEDED:
-        return features
-    if np.median(clear[:, column["edge_slope"]]) >= _SOFT_SLOPE:
-        return features
-    shifted = features.copy()
-    for name, (percentile, reference) in _IN_FOCUS.items():
-        at = column[name]
-        measured = np.percentile(clear[:, at], percentile)
-        shifted[:, at] = np.clip(features[:, at] + reference - measured, *_LIMITS[name])
-    return shifted
+    context = {}
+    for name, (figure, percentile, usual) in _REFERENCES.items():
+        enough = len(clear) >= _CLEAR_NEEDED
+        context[name] = np.full(
+            len(features),
+            np.percentile(clear[:, column[figure]], percentile) if enough else usual,
+        )
+    correlation = np.zeros(len(features))
+    distance, height = np.full(len(features), 2.0), np.full(len(features), -3.0)
+    apart = cdist(centres, centres) / diameter_px
+    log_peak = np.log(np.maximum(peaks, 1e-9))
+    for i in range(len(features)):
+        # Of the brighter ones close by, the one most alike.
+        near = np.flatnonzero((apart[i] < 2.0) & (log_peak > log_peak[i]))
+        if len(near) == 0:
+            continue
+        together = [_correlation(dog[i], dog[j]) for j in near]
+        rival = int(np.argmax(together))
+        correlation[i] = together[rival]
+        distance[i] = apart[i, near[rival]]
+        height[i] = log_peak[near[rival]] - log_peak[i]
+    context |= {
+        "rival_correlation": correlation,
+        "rival_distance": distance,
+        "rival_height": height,
+    }
+    names = FEATURES[len(OWN_FEATURES) :]
+    limits = np.array([_LIMITS[name] for name in names])
+    added = np.clip(np.column_stack([context[name] for name in names]), limits[:, 0], limits[:, 1])
+    return np.column_stack([features, added]).astype(np.float32)
 
 
 def find_duplicates(
@@ -297,14 +349,14 @@ def explain(features: FloatArray) -> str:
     Parameters
     ----------
     features : ndarray of float32, shape (n_features,)
-        From `describe_candidate`.
+        In the order of `FEATURES`, or of `OWN_FEATURES`.
 
     Returns
     -------
     str
         A reason for `rois.csv`.
     """
-    value = dict(zip(FEATURES, features.tolist(), strict=True))
+    value = dict(zip(OWN_FEATURES, features.tolist(), strict=False))
     if value["motion_share"] > 0.45 or value["negative_lobe"] > 0.7:
         return "looks like residual motion of a still cell"
     if value["peak_over_noise"] < np.log1p(4.0) or value["dog_peak"] < np.log1p(5.0):

@@ -16,6 +16,8 @@ from cocuyo.core import BoolArray, FloatArray, FrozenConfig
 _SOMA_SIGMA = 0.25
 """Sigma of the average over a soma, in diameters. On simulated recordings of the split
 `validation`, 0.15 to 0.25 find the most functional cells at a given number of false peaks."""
+PEAK_DISTANCE = 0.45
+"""Least distance of two peaks of one step, in soma diameters."""
 
 
 class ContrastConfig(FrozenConfig):
@@ -222,6 +224,54 @@ def contrast_of_soma(
         return np.zeros(contrast.shape, np.float32)
     height = (seen - np.float32(middle)) / np.float32(spread)
     return np.asarray(height if inside is None else np.where(inside, height, 0), np.float32)
+
+
+def contrast_peaks(height: FloatArray, *, diameter_px: float, least: float) -> FloatArray:
+    """Find what flashes in one step: the peaks of a soma's contrast.
+
+    Two neighbours that fire at different times make two peaks, which the largest contrast over
+    time melts into one.
+
+    Parameters
+    ----------
+    height : ndarray of float32, shape (n_rows, n_columns)
+        From `contrast_of_soma`.
+    diameter_px : float
+        Typical soma diameter in pixels; peaks are at least `PEAK_DISTANCE` of it apart.
+    least : float
+        Smallest height of a peak, in standard deviations.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_columns)
+        Height of each peak at its pixel, at most 20, so that one strong flash does not outweigh
+        many; 0 elsewhere.
+    """
+    radius = max(1, round(PEAK_DISTANCE * diameter_px))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
+    peaks = (height >= least) & (height >= cv2.dilate(height, disc))
+    return np.where(peaks, np.minimum(height, np.float32(20)), np.float32(0))
+
+
+def gather_peaks(votes: FloatArray, *, diameter_px: float) -> FloatArray:
+    """Join the peaks of all steps that lie close together.
+
+    Parameters
+    ----------
+    votes : ndarray of float32, shape (n_rows, n_columns)
+        Sum of `contrast_peaks` over the steps.
+    diameter_px : float
+        Typical soma diameter in pixels.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_columns)
+        A lone peak keeps its height, peaks in one place add up.
+    """
+    sigma = max(0.18 * diameter_px, 0.7)
+    gathered = cv2.GaussianBlur(votes, (0, 0), sigma)
+    return np.asarray(gathered * (2 * np.pi * sigma**2), np.float32)
 
 
 def _noise(state: ContrastState, config: ContrastConfig) -> FloatArray:

@@ -228,10 +228,7 @@ def train_verifier(
         )
         for split in ("training", "validation")
     )
-    kinds: tuple[tuple[str, type[Perceptron]], ...] = (
-        ("verifier", Verifier),
-        ("events", EventJudge),
-    )
+    kinds: dict[str, type[Perceptron]] = {"verifier": Verifier, "events": EventJudge}
     metrics: dict[str, dict[str, float]] = {}
     for (name, kind), taught, held in zip(kinds.items(), training, validation, strict=True):
         fitted, metrics[name] = fit_perceptron(

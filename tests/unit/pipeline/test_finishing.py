@@ -182,7 +182,7 @@ def test_a_candidate_smaller_than_a_soma_says_so(movie, analysis, maps):
 def test_a_candidate_without_event_says_so(movie, analysis, maps):
     strict = ValidationConfig(threshold_sd=1000.0)
     rejected = candidates(movie, analysis, maps, validation=strict)
-    assert set(rejected.rois.reasons) == {"no event above the threshold"}
+    assert set(rejected.rois.reasons) == {"no event in its trace"}
 
 
 def test_several_seeds_in_one_cell_become_one_neuron_and_its_repeats(movie, analysis, maps):
@@ -241,7 +241,7 @@ def test_a_cell_without_event_is_rejected_and_stays(parted):
     for centre in SILENT:
         roi = owner(parted.rois, centre)
         assert not parted.rois.accepted[roi]
-        assert parted.rois.reasons[roi] == "no event above the threshold"
+        assert parted.rois.reasons[roi] == "no event in its trace"
 
 
 def test_a_cell_with_events_is_accepted(parted):

@@ -13,8 +13,8 @@ from cocuyo.pipeline import (
     PipelineConfig,
     ScaleConfig,
     load_model,
+    write_perceptron,
     write_settings,
-    write_verifier,
 )
 from cocuyo.postprocessing import FEATURES, Verifier
 
@@ -62,7 +62,7 @@ def test_a_folder_may_be_named_by_text(tmp_path):
 
 def test_a_written_verifier_is_read_back_equal(tmp_path):
     write_settings(tmp_path, settings())
-    write_verifier(tmp_path, verifier())
+    write_perceptron(tmp_path, verifier())
     described = np.random.default_rng(1).normal(0, 1, (5, len(FEATURES))).astype(np.float32)
     read = load_model(tmp_path).verifier
     np.testing.assert_array_equal(read.score(described), verifier().score(described))
@@ -134,7 +134,7 @@ def test_a_setting_that_the_file_lacks_has_its_default(tmp_path):
 
 def test_a_damaged_verifier_is_a_model_error(tmp_path):
     write_settings(tmp_path, settings())
-    write_verifier(tmp_path, verifier())
+    write_perceptron(tmp_path, verifier())
     file = tmp_path / "verifier.safetensors"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelError, match="damaged"):

@@ -7,14 +7,15 @@ from flashing_movie import disc, transients
 from cocuyo.core import ModelError
 from cocuyo.postprocessing import (
     FEATURES,
+    OWN_FEATURES,
     CandidateImage,
     Scene,
     VerificationConfig,
     Verifier,
+    add_context,
     describe_candidate,
     explain,
     find_duplicates,
-    refer_to_focus,
 )
 
 DIAMETER = 8.0
@@ -71,7 +72,7 @@ def describe(
 
 
 def named(*args, **kwargs):
-    return dict(zip(FEATURES, describe(*args, **kwargs).tolist(), strict=True))
+    return dict(zip(OWN_FEATURES, describe(*args, **kwargs).tolist(), strict=True))
 
 
 def only(*pixels):
@@ -116,7 +117,7 @@ DEGENERATE = {
 @pytest.mark.parametrize("given", DEGENERATE.values(), ids=DEGENERATE)
 def test_every_figure_is_finite(given):
     found = describe(**given)
-    assert found.shape == (len(FEATURES),)
+    assert found.shape == (len(OWN_FEATURES),)
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
 
@@ -202,38 +203,72 @@ def test_the_gain_changes_no_figure():
     np.testing.assert_allclose(high, low, rtol=1e-4, atol=1e-5)
 
 
-def clear_candidates(slopes, peak=3.0):
-    """Figures of candidates that differ in the slope of their edge."""
-    found = np.tile(describe(), (len(slopes), 1))
-    found[:, FEATURES.index("peak_over_noise")] = peak
-    found[:, FEATURES.index("edge_slope")] = slopes
+def several(n=12, **columns):
+    """Figures of candidates that differ in what is given."""
+    found = np.tile(describe(), (n, 1))
+    for name, values in {"peak_over_noise": 3.0, **columns}.items():
+        found[:, OWN_FEATURES.index(name)] = values
     return found
 
 
-def test_where_all_are_soft_the_sharpest_define_what_is_in_focus():
-    slopes = np.linspace(0.8, 1.4, 40)
-    found = refer_to_focus(clear_candidates(slopes))[:, FEATURES.index("edge_slope")]
-    np.testing.assert_allclose(np.diff(found), np.diff(slopes), rtol=1e-4)
-    assert np.percentile(found, 80) == pytest.approx(2.0, abs=1e-4)
+def context(found, centres=None, peaks=None, dog=None):
+    n = len(found)
+    random = np.random.default_rng(0)
+    return add_context(
+        found,
+        centres=np.arange(2 * n).reshape(n, 2) * 100 if centres is None else np.array(centres),
+        peaks=np.ones(n, np.float32) if peaks is None else np.array(peaks, np.float32),
+        dog=random.normal(size=(n, 200)).astype(np.float32) if dog is None else dog,
+        diameter_px=DIAMETER,
+    )
 
 
-@pytest.mark.parametrize(
-    ("slopes", "peak"),
-    [
-        (np.linspace(1.2, 2.2, 40), 3.0),  # most are sharp
-        (np.linspace(0.8, 1.4, 40), 2.0),  # none is clear
-        (np.linspace(0.8, 1.4, 10), 3.0),  # too few to speak of a recording's focus
-    ],
-    ids=["sharp", "faint", "few"],
-)
-def test_other_recordings_are_judged_as_they_are(slopes, peak):
-    found = clear_candidates(slopes, peak)
-    np.testing.assert_array_equal(refer_to_focus(found), found)
+def column(described, name):
+    return described[:, FEATURES.index(name)]
 
 
-def test_no_candidate_has_no_focus():
-    none = np.zeros((0, len(FEATURES)), np.float32)
-    assert refer_to_focus(none).shape == none.shape
+def test_context_is_added_to_what_a_candidate_shows_itself():
+    found = several()
+    described = context(found)
+    assert described.shape == (12, len(FEATURES))
+    np.testing.assert_array_equal(described[:, : len(OWN_FEATURES)], found)
+
+
+def test_the_sharpest_clear_candidates_say_what_is_in_focus():
+    slopes = np.linspace(0.8, 1.4, 12)
+    described = context(several(edge_slope=slopes))
+    np.testing.assert_allclose(
+        column(described, "reference_slope"), np.percentile(slopes, 80), rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("found", [several(peak_over_noise=2.0), several(7)], ids=["faint", "few"])
+def test_without_enough_clear_candidates_the_focus_is_a_usual_one(found):
+    described = context(found)
+    np.testing.assert_allclose(column(described, "reference_slope"), 2.0)
+    np.testing.assert_allclose(column(described, "reference_area"), 0.0)
+
+
+def test_a_dimmer_candidate_has_a_rival_in_a_brighter_one_that_does_the_same():
+    dog = np.random.default_rng(1).normal(size=(3, 300)).astype(np.float32)
+    dog[1] = dog[0] + 0.1 * dog[1]
+    described = context(
+        several(3), centres=[(50, 50), (50, 50 + DIAMETER), (50, 50 - DIAMETER)], peaks=[4, 1, 2],
+        dog=dog,
+    )  # fmt: skip
+    assert column(described, "rival_correlation")[1] > 0.95
+    assert column(described, "rival_distance")[1] == pytest.approx(1.0)
+    assert column(described, "rival_height")[1] == pytest.approx(np.log(4), rel=1e-4)
+
+
+def test_the_brightest_and_the_distant_have_no_rival():
+    described = context(several(2), centres=[(50, 50), (50, 50 + 3 * DIAMETER)], peaks=[1, 9])
+    np.testing.assert_array_equal(column(described, "rival_correlation"), 0)
+    np.testing.assert_array_equal(column(described, "rival_distance"), 2)
+
+
+def test_no_candidate_has_no_context():
+    assert context(several(0), centres=np.zeros((0, 2))).shape == (0, len(FEATURES))
 
 
 def test_the_score_is_that_of_a_perceptron_with_rectified_layers():
