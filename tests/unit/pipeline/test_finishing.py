@@ -42,7 +42,8 @@ def analysis(movie):
 def maps(movie, analysis):
     """The true probability, a little blurred, and the real contrast."""
     truth = ndimage.gaussian_filter(movie.masks.any(axis=0).astype(np.float32), 0.7)
-    return replace(analysis.maps, probability=truth)
+    # Without the peaks of single steps, whose noise makes candidates of its own.
+    return replace(analysis.maps, probability=truth, peaks=None)
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +325,7 @@ def test_the_ring_of_a_cell_does_not_show_its_flashing_neighbour(movie, analysis
     assert abs(flash_in_ring(near.masks)) < 0.25 * flash_in_ring(near.masks[:1])
 
 
-def test_progress_names_the_three_further_passes(movie, analysis, maps):
+def test_progress_names_the_further_passes(movie, analysis, maps):
     seen = []
     finish_candidates(
         movie.recording(),
@@ -336,7 +337,12 @@ def test_progress_names_the_three_further_passes(movie, analysis, maps):
         progress=seen.append,
     )
     stages = list(dict.fromkeys(p.stage for p in seen))
-    assert stages == ["reading candidates", "drawing candidates", "extracting traces"]
+    assert stages == [
+        "looking at surrounds",
+        "reading candidates",
+        "drawing candidates",
+        "extracting traces",
+    ]
     assert all(p.done <= p.total == len(movie.frames) for p in seen)
 
 

@@ -16,7 +16,7 @@ from cocuyo.pipeline import (
     write_perceptron,
     write_settings,
 )
-from cocuyo.postprocessing import FEATURES, Verifier
+from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, EventJudge, Verifier
 
 
 def settings(**changes):
@@ -68,9 +68,25 @@ def test_a_written_verifier_is_read_back_equal(tmp_path):
     np.testing.assert_array_equal(read.score(described), verifier().score(described))
 
 
-def test_a_model_without_verifier_has_none(tmp_path):
+def test_a_written_judge_of_events_is_read_back_beside_the_verifier(tmp_path):
+    n = len(EVENT_FEATURES)
+    weights = np.random.default_rng(3).normal(0, 1, (1, n)).astype(np.float32)
+    written = EventJudge(
+        np.zeros(n, np.float32), np.ones(n, np.float32), (weights,), (np.ones(1, np.float32),)
+    )
+    write_settings(tmp_path, settings())
+    write_perceptron(tmp_path, verifier())
+    write_perceptron(tmp_path, written)
+    described = np.random.default_rng(1).normal(0, 1, (5, n)).astype(np.float32)
+    read = load_model(tmp_path)
+    np.testing.assert_array_equal(read.judge.score(described), written.score(described))
+    assert read.verifier.mean.shape == (len(FEATURES),)
+
+
+def test_a_model_without_verifier_or_judge_has_none(tmp_path):
     write_settings(tmp_path, settings())
     assert load_model(tmp_path).verifier is None
+    assert load_model(tmp_path).judge is None
 
 
 def test_srname_needs_no_networks():

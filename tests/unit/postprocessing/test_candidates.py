@@ -33,7 +33,9 @@ def _away(centre):
     return np.hypot(y - centre[0], x - centre[1])
 
 
-def seeds(probability, contrast, valid=EVERYWHERE, soma_contrast=None, n_steps=1, **settings):
+def seeds(
+    probability, contrast, valid=EVERYWHERE, soma_contrast=None, n_steps=1, peaks=None, **settings
+):
     config = CandidateConfig(**({"min_probability": 0.2, "min_contrast": 7.0} | settings))
     return find_seeds(
         probability,
@@ -42,6 +44,7 @@ def seeds(probability, contrast, valid=EVERYWHERE, soma_contrast=None, n_steps=1
         valid=valid,
         soma_contrast=soma_contrast,
         n_steps=n_steps,
+        peaks=peaks,
         config=config,
     ).points
 
@@ -247,3 +250,34 @@ def test_an_empty_mask_has_no_label_and_a_full_one_is_labelled_everywhere():
     labels = split_mask(EVERYWHERE, diameter_px=DIAMETER)
     assert labels.min() == 1
     assert set(np.unique(labels)) == set(range(1, labels.max() + 1))
+
+
+def flashes(*points, height=9.0):
+    peaks = np.zeros(SHAPE, np.float32)
+    for y, x in points:
+        peaks[y, x] = height
+    return peaks
+
+
+def test_neighbours_that_melt_into_one_peak_are_parted_by_where_they_flash():
+    probability, contrast = maps((24, 20))
+    found = seeds(probability, contrast, peaks=flashes((24, 20), (24, 25)))
+    assert sorted_rows(found) == [(24, 20), (24, 25)]
+
+
+def test_a_flash_near_a_seed_is_that_one():
+    probability, contrast = maps((24, 20))
+    found = seeds(probability, contrast, peaks=flashes((25, 21)))
+    assert sorted_rows(found) == [(24, 20)]
+
+
+def test_a_flash_where_the_network_sees_nothing_is_a_seed_if_it_is_high_enough():
+    nothing = np.zeros(SHAPE, np.float32)
+    assert sorted_rows(seeds(nothing, nothing, peaks=flashes((9, 9), height=7.1))) == [(9, 9)]
+    assert len(seeds(nothing, nothing, peaks=flashes((9, 9), height=6.9))) == 0
+
+
+def test_a_flash_outside_the_valid_pixels_is_no_seed():
+    nothing, valid = np.zeros(SHAPE, np.float32), EVERYWHERE.copy()
+    valid[:12] = False
+    assert len(seeds(nothing, nothing, valid=valid, peaks=flashes((9, 9)))) == 0

@@ -7,13 +7,17 @@ from scipy import ndimage, sparse
 
 from cocuyo.core import InvalidTraceError
 from cocuyo.postprocessing import (
+    N_SECTORS,
     TraceConfig,
     averaging_weights,
     correct_traces,
     interpolate_frames,
     project,
+    ring_sectors,
     ring_weights,
     running_baseline,
+    sector_shares,
+    weigh_sectors,
 )
 
 DIAMETER = 8.0
@@ -316,3 +320,82 @@ def test_inputs_are_not_modified():
     for array in (raw, surround):
         array.flags.writeable = False
     correct_traces(raw, surround, frame_rate_hz=RATE_HZ)
+
+
+def sectors_of(*masks, avoid=NOWHERE):
+    cells = footprints(*masks)
+    around = ring_weights(cells, frame_shape=SHAPE, diameter_px=DIAMETER, avoid=avoid)
+    return around, ring_sectors(cells, around, frame_shape=SHAPE)
+
+
+def test_the_sectors_of_a_ring_are_its_pixels_in_parts_of_equal_weight():
+    around, sectors = sectors_of(cell((20, 26)))
+    assert sectors.shape == (N_SECTORS, SHAPE[0] * SHAPE[1])
+    np.testing.assert_allclose(sectors.sum(axis=1), 1, rtol=1e-5)
+    count = (sectors.toarray() > 0).sum(axis=0)
+    np.testing.assert_array_equal(count, around.toarray()[0] > 0)
+
+
+def test_a_sector_with_hardly_a_pixel_is_empty():
+    avoid = NOWHERE.copy()
+    avoid[:, 26:] = True
+    _, sectors = sectors_of(cell((20, 22)), avoid=avoid)
+    pixels = (sectors.toarray() > 0).sum(axis=1)
+    assert (pixels == 0).any()
+    assert pixels[pixels > 0].min() >= 4
+
+
+def lights(*, own_flash=(100, 300), seed=3):
+    """Traces of an ROI and its sectors: light from one side, and from above, reaches the ROI."""
+    random = np.random.default_rng(seed)
+    courses = ndimage.gaussian_filter1d(random.standard_normal((3, N_FRAMES)), 3, axis=1)
+    courses /= courses.std(axis=1, keepdims=True)
+    mixing = random.uniform(0, 0.3, (N_SECTORS, 3))
+    mixing[:4, 0], mixing[8:, 1] = 1.0, 1.0
+    sectors = 500 + 20 * mixing @ courses + random.normal(0, 1.5, (N_SECTORS, N_FRAMES))
+    foreign = 20 * (0.6 * courses[0] + 0.5 * courses[1])
+    flash = 60 * transients(N_FRAMES, own_flash, rate_hz=RATE_HZ)
+    raw = 600 + foreign + flash + random.normal(0, 2, N_FRAMES)
+    return raw[None].astype(np.float32), sectors.astype(np.float32), flash
+
+
+def test_light_from_one_side_is_taken_by_the_sectors_that_show_it():
+    raw, sectors, flash = lights()
+    shares = sector_shares(raw, sectors, frame_rate_hz=RATE_HZ)
+    assert shares.sum() == pytest.approx(1, abs=1e-4)
+    local = correct(raw, shares @ sectors).corrected[0]
+    plain = correct(raw, sectors.mean(axis=0)).corrected[0]
+    assert np.corrcoef(local, flash)[0, 1] > 0.95 > np.corrcoef(plain, flash)[0, 1]
+
+
+def test_an_roi_that_shares_nothing_with_its_ring_has_no_shares():
+    random = np.random.default_rng(5)
+    raw = random.normal(500, 5, (3, N_FRAMES)).astype(np.float32)
+    sectors = random.normal(500, 5, (3 * N_SECTORS, N_FRAMES)).astype(np.float32)
+    np.testing.assert_array_equal(sector_shares(raw, sectors, frame_rate_hz=RATE_HZ), 0)
+
+
+def test_no_share_lets_a_flash_in_the_ring_become_one_in_the_roi():
+    raw, sectors, _ = lights(own_flash=())
+    shares = sector_shares(raw, sectors, frame_rate_hz=RATE_HZ)
+    assert shares.min() > -0.2
+
+
+def test_stretches_are_freed_of_their_slow_changes_one_by_one():
+    raw, sectors, _ = lights()
+    halves = [(0, N_FRAMES // 2), (N_FRAMES // 2, N_FRAMES)]
+    jump = np.where(np.arange(N_FRAMES) < N_FRAMES // 2, 0, 300).astype(np.float32)
+    usual = sector_shares(raw, sectors, frame_rate_hz=RATE_HZ, stretches=halves)
+    jumped = sector_shares(raw + jump, sectors, frame_rate_hz=RATE_HZ, stretches=halves)
+    np.testing.assert_allclose(jumped, usual, atol=0.02)
+
+
+def test_weighed_sectors_give_the_weighed_mean_of_their_traces():
+    frame = np.random.default_rng(2).normal(100, 9, SHAPE[0] * SHAPE[1]).astype(np.float32)
+    around, sectors = sectors_of(cell((20, 16)), cell((24, 40)))
+    shares = np.random.default_rng(1).random((2, N_SECTORS)).astype(np.float32)
+    shares[0] /= shares[0].sum()
+    shares[1] = 0  # nothing known: the plain ring
+    weights = weigh_sectors(sectors, shares, around)
+    expected = [shares[0] @ (sectors @ frame)[:N_SECTORS], (around @ frame)[1]]
+    np.testing.assert_allclose(weights @ frame, expected, rtol=1e-5)

@@ -7,7 +7,9 @@ import pytest
 from cocuyo.preprocessing import (
     ContrastConfig,
     contrast_of_soma,
+    contrast_peaks,
     contrast_step,
+    gather_peaks,
     start_contrast,
 )
 from cocuyo.preprocessing.contrast import relative_brightness
@@ -193,3 +195,22 @@ def test_pixels_without_tissue_have_no_contrast_of_somas():
     seen = contrast_of_soma(faint_soma(2), diameter_px=8.0, inside=inside)
     assert not seen[~inside].any()
     assert not contrast_of_soma(faint_soma(2), diameter_px=8.0, inside=~inside & inside).any()
+
+
+def test_each_flash_of_a_step_is_a_peak_and_little_ones_are_not():
+    height = sum(
+        h * disc(c, 2.0) for h, c in ((9, (10, 10)), (30, (10, 30)), (4, (35, 20)))
+    ).astype(np.float32)
+    peaks = contrast_peaks(height, diameter_px=DIAMETER, least=5.0)
+    assert np.argwhere(peaks).tolist() == [[10, 10], [10, 30]]
+    assert peaks[10, 10] == height[10, 10]
+    assert peaks[10, 30] == 20
+
+
+def test_a_lone_peak_keeps_its_height_and_close_ones_add_up():
+    votes = np.zeros(SHAPE, np.float32)
+    votes[12, 12] = 6.0
+    votes[30, 40], votes[30, 41] = 5.0, 5.0
+    gathered = gather_peaks(votes, diameter_px=DIAMETER)
+    assert gathered[12, 12] == pytest.approx(6.0, rel=0.03)
+    assert gathered[30, 40] > 8.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cocuyo.simulation import PRESETS, SimulationConfig, random_config, simulate
+from cocuyo.simulation import PRESETS, SimulationConfig, random_config, simulate, training_config
 
 
 @pytest.mark.parametrize("name", ["slice", "crowded", "dim"])
@@ -88,3 +88,23 @@ def test_random_settings_give_detectable_transients() -> None:
 def test_presets_are_settings_by_name() -> None:
     assert set(PRESETS) == {"demo", "slice", "sparse", "crowded", "silent", "dim"}
     assert all(isinstance(preset, SimulationConfig) for preset in PRESETS.values())
+
+
+def test_training_goes_beyond_the_slice_in_optics_and_indicator() -> None:
+    usual = [random_config(seed) for seed in range(120)]
+    wide = [training_config(seed) for seed in range(120)]
+    soft = [w for u, w in zip(usual, wide, strict=True) if w.blur_um != u.blur_um]
+    slow = [w for u, w in zip(usual, wide, strict=True) if w.decay_max_s != u.decay_max_s]
+    assert 25 <= len(soft) <= 55
+    assert 18 <= len(slow) <= 45
+    assert all(1.2 <= w.blur_um <= 3.0 and w.defocus_min_um > 2 * w.blur_um for w in soft)
+    assert all(w.decay_max_s <= 5.0 for w in slow)
+    assert max(w.decay_max_s for w in slow) > 3.5
+
+
+def test_the_rest_of_a_training_recording_is_as_random_settings_say() -> None:
+    changed = {"blur_um", "defocus_min_um", "defocus_max_um", "halo"}
+    changed |= {"rise_s", "decay_min_s", "decay_max_s", "event_rate_hz"}
+    for seed in range(20):
+        usual = random_config(seed, split="validation").model_dump(exclude=changed)
+        assert training_config(seed, split="validation").model_dump(exclude=changed) == usual

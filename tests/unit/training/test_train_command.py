@@ -13,7 +13,7 @@ from cocuyo.cli import run_command_line
 from cocuyo.core import SettingsError
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.settings import PRESETS
-from cocuyo.postprocessing import FEATURES, CandidateConfig
+from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, CandidateConfig
 from cocuyo.training import TRAININGS, TrainingConfig, open_workshop
 from cocuyo.training.dataset import DatasetConfig, training_simulation
 from cocuyo.training.loop import Curve
@@ -26,7 +26,7 @@ TINY = TrainingConfig(
     dataset=DatasetConfig(n_training=2, n_validation=1, n_frames=64, side_px=64),
     unet=UNetRecipe(epochs=2, batch=2, crop_px=32, frames_per_recording=2),
     temporal=TemporalRecipe(epochs=2, batch=1, crop_px=32, chunk_steps=5),
-    verifier=VerifierRecipe(hidden=(4,), epochs=5),
+    verifier=VerifierRecipe(n_training=2, n_validation=1, hidden=(4,), epochs=5),
 )
 
 
@@ -65,6 +65,7 @@ def test_the_commands_make_a_whole_model_folder(trained):
         "weights.safetensors",
         *(f"{graph}.{end}" for graph in ("unet", "step", "classify") for end in ("xml", "bin")),
         "verifier.safetensors",
+        "events.safetensors",
         "model.json",
         "metrics.json",
         "unet_curve.png",
@@ -77,6 +78,7 @@ def test_the_model_holds_the_settings_of_its_run(trained, pipeline):
     assert model.settings.pipeline == pipeline
     assert model.settings.preset == "default"
     assert model.verifier.mean.shape == (len(FEATURES),)
+    assert model.judge.mean.shape == (len(EVENT_FEATURES),)
 
 
 def test_the_metrics_tell_how_the_training_went(trained):
@@ -88,8 +90,9 @@ def test_the_metrics_tell_how_the_training_went(trained):
         assert all(0 <= score <= 1 for score in curve["score"])
     assert metrics["training"]["seed"] == SEED
     assert TrainingConfig.model_validate(metrics["training"]["recipe"]) == TINY
-    assert metrics["verifier"]["n_training"] > 0
-    assert 0 <= metrics["verifier"]["validation_accuracy"] <= 1
+    for name in ("verifier", "events"):
+        assert metrics[name]["n_training"] > 0
+        assert 0 <= metrics[name]["validation_accuracy"] <= 1
 
 
 @pytest.mark.parametrize("network", ["unet", "temporal"])
@@ -119,6 +122,17 @@ def test_the_verifier_of_the_model_scores_the_candidates(trained, pipeline):
         (trained / "verifier.aside").rename(trained / "model" / "verifier.safetensors")
     assert len(with_verifier.rois) == len(without.rois) > 0
     assert (with_verifier.rois.score != without.rois.score).any()
+
+
+def test_what_was_collected_is_not_collected_again(trained, monkeypatch):
+    fitted = (trained / "model" / "events.safetensors").read_bytes()
+
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("cocuyo.training.verifier._collect_one", fail)
+    assert train("verifier", trained) == 0
+    assert (trained / "model" / "events.safetensors").read_bytes() == fitted
 
 
 def test_a_finished_training_is_not_done_again(trained, monkeypatch, capsys):
