@@ -867,7 +867,7 @@ def run(
     """Find the functional neurons of a recording: mask, ROIs, traces, raster, report."""
     from pathlib import Path
 
-    from cocuyo.io import check_destination, file_identity, read_exclusion
+    from cocuyo.io import check_destination, file_identity, read_exclusion, work_folder
     from cocuyo.pipeline import segment, with_inputs
 
     if len(recordings) > 1 and not reading.join:
@@ -884,18 +884,21 @@ def run(
     settings = _pipeline_settings(model, preset, config_file)
     recording = open_from_options(recordings, reading)
     left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
-    with ProgressPrinter() as progress:
-        result = segment(
-            recording,
-            preset=preset,
-            model=model,
-            config=settings,
-            exclude=left_out,
-            seed=seed,
-            progress=progress,
-        )
-    result = with_inputs(result, file_identity(recording.paths))
-    click.echo(_summary(result, result.save(folder, overwrite=overwrite)))
+    with work_folder(folder, overwrite=overwrite) as work:
+        with ProgressPrinter() as progress:
+            result = segment(
+                recording,
+                preset=preset,
+                model=model,
+                config=settings,
+                exclude=left_out,
+                seed=seed,
+                work=work,
+                progress=progress,
+            )
+        result = with_inputs(result, file_identity(recording.paths))
+        saved = result.save(folder, overwrite=overwrite)
+    click.echo(_summary(result, saved))
 
 
 def _default_folder(recording: str) -> "Path":

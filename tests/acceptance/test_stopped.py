@@ -1,5 +1,6 @@
 """Ctrl-C, a request to end, a kill: nothing looks finished, and a second run works."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def wait(*arguments, **options):
 setattr(where, name, wait)
 main()
 """
+KNOWN = ("--frame-rate", 6.67, "--pixel-size", 1.5)  # as the fixture `run` gives
 STAGES = {
     "while frames are read": ("cocuyo.io.sources", "RawMovie.read"),
     "while traces are extracted": ("cocuyo.pipeline.finish", "corrected_blocks"),
@@ -160,6 +162,31 @@ def test_a_killed_run_leaves_nothing_that_looks_finished_and_a_second_run_works(
     partial = tmp_path / "slice.cocuyo.partial"
     assert "is unfinished" in refused("evaluate", partial, "--truth", partial)
     expect_a_second_run_works(run, look, recording)
+
+
+def notes_of(folder):
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))["notes"]
+
+
+def test_a_killed_run_goes_on_from_its_maps_and_gives_what_an_undisturbed_one_gives(
+    stop_run, run, recording, tmp_path
+):
+    assert run(recording, "--out", tmp_path / "undisturbed").status == 0
+    stop_run(signal.SIGKILL, "while traces are extracted", *KNOWN)
+    assert names_in(tmp_path / "slice.cocuyo.partial") == ["run.json", "work"]
+    assert run(recording).status == 0
+    taken = "The maps were taken over from a run that was stopped before its end."
+    assert taken in notes_of(tmp_path / "slice.cocuyo")
+    assert taken not in notes_of(tmp_path / "undisturbed")
+    for name in ("mask.tif", "probability.tif", "traces.csv", "raster.csv", "events.csv"):
+        resumed = (tmp_path / "slice.cocuyo" / name).read_bytes()
+        assert resumed == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def test_a_killed_run_is_not_taken_up_with_other_settings(stop_run, run, recording, tmp_path):
+    stop_run(signal.SIGKILL, "while traces are extracted", *KNOWN)
+    assert run(recording, "--diameter", 15).status == 0
+    assert not any("taken over" in note for note in notes_of(tmp_path / "slice.cocuyo"))
 
 
 def test_a_run_killed_just_before_its_end_starts_again_too(

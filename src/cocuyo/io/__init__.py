@@ -14,6 +14,7 @@ from cocuyo.io.results import (
     partial_folder,
     save_result,
     start_partial,
+    work_folder,
 )
 from cocuyo.io.truth import load_ground_truth, read_mask
 
@@ -31,4 +32,5 @@ __all__ = [
     "save_npz_atomic",
     "save_result",
     "start_partial",
+    "work_folder",
 ]

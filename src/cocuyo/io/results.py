@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,42 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
     except OSError as error:
         raise cannot_write(folder, error) from error
     return partial
+
+
+@contextmanager
+def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a run a place for what it needs to go on after a kill, until its result is saved.
+
+    The place is in the partial folder. What ends the run otherwise (an error, Ctrl-C) takes the
+    place away again, unless it was there before.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The result folder.
+    overwrite : bool, default: False
+        Allow a folder that holds a result of cocuyo.
+
+    Yields
+    ------
+    Path
+        An existing folder.
+
+    Raises
+    ------
+    ResultError
+        If the result folder cannot be made there.
+    """
+    made = not partial_folder(folder).exists()
+    partial = start_partial(folder, overwrite=overwrite)
+    try:
+        work = partial / WORK_FOLDER
+        work.mkdir(exist_ok=True)
+        yield work
+    except BaseException:
+        if made:
+            _remove(partial)
+        raise
 
 
 def save_result(

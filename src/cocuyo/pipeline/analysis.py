@@ -1,6 +1,10 @@
 """The first pass: motion, both networks and the maps of the whole recording."""
 
-from dataclasses import dataclass
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from cocuyo.core import (
     Recording,
     ignore_progress,
 )
+from cocuyo.io import save_npz_atomic
 from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
@@ -147,6 +152,61 @@ def analyse(
         sums.n_steps,
         setup.motion.config.method == config.motion.method,
     )
+
+
+def keep_analysis(path: Path, analysis: Analysis, *, key: str) -> None:
+    """Write what the first pass found, for a run that is started again after a kill.
+
+    Parameters
+    ----------
+    path : Path
+        The file, ending in ``.npz``; its folder exists.
+    analysis : Analysis
+        From `analyse`.
+    key : str
+        What it was made of; only a run with the same key takes it up.
+    """
+    arrays: dict[str, Any] = {"key": key}
+    for owner, prefix in ((analysis.maps, "maps."), (analysis.motion, "motion."), (analysis, "")):
+        for field in fields(owner):
+            value = getattr(owner, field.name)
+            if value is not None and field.name not in ("maps", "motion"):
+                arrays[prefix + field.name] = value
+    save_npz_atomic(path, arrays)
+
+
+def kept_analysis(path: Path, *, key: str) -> Analysis | None:
+    """Read what `keep_analysis` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not be there.
+    key : str
+        What this run would make it of.
+
+    Returns
+    -------
+    Analysis or None
+        None where there is nothing to take up: no file, one of another recording or other
+        settings, or one that cannot be read.
+    """
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            if str(stored["key"]) != key:
+                return None
+            arrays = {name: stored[name] for name in stored.files}
+        maps, motion, own = (
+            {
+                name.removeprefix(prefix): value if value.ndim else value.item()
+                for name, value in arrays.items()
+                if name.startswith(prefix) and (prefix or "." not in name) and name != "key"
+            }
+            for prefix in ("maps.", "motion.", "")
+        )
+        return Analysis(maps=Maps(**maps), motion=Motion(**motion), **own)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None
 
 
 def final_mask(analysis: Analysis, config: PipelineConfig) -> BoolArray:

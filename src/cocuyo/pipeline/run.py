@@ -1,5 +1,7 @@
 """The whole job: a recording in, a result out."""
 
+import hashlib
+import json
 import platform
 import sys
 import time
@@ -23,13 +25,21 @@ from cocuyo.core import (
     SettingsError,
     ignore_progress,
 )
-from cocuyo.pipeline.analysis import Analysis, analyse, find_rois, network_shape
+from cocuyo.pipeline.analysis import (
+    Analysis,
+    analyse,
+    find_rois,
+    keep_analysis,
+    kept_analysis,
+    network_shape,
+)
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import require_frames
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
+_FIRST_PASS = "first_pass.npz"
 _BELIEVED = 1.6
 """Factor between a measured and the usual diameter beyond which the measurement is not believed."""
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
@@ -45,6 +55,7 @@ def segment(
     engine: EngineName = "auto",
     precision: Precision = "auto",
     seed: int = 0,
+    work: Path | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Result:
     """Find the functional neurons of a recording, their traces and their activity.
@@ -73,6 +84,9 @@ def segment(
         Number format of the networks.
     seed : int, default: 0
         Recorded in the result; no step of this version is random.
+    work : Path, optional
+        Existing folder in which the maps of the first pass are kept: a run that was killed goes
+        on from them when it is started again with the same recording and settings.
     progress : callable, optional
         Called with a `Progress` as the work goes on; may raise `Cancelled`.
 
@@ -110,14 +124,21 @@ def segment(
             loaded, settings, recording, diameter_px, engine=engine, precision=precision
         )
     with clock.measure("segmenting"):
-        analysis = analyse(
-            recording,
-            config=settings,
-            diameter_px=diameter_px,
-            engine=networks,
-            exclude=exclude,
-            progress=progress,
-        )
+        key = "" if work is None else _run_key(recording, loaded, settings, networks, exclude)
+        analysis = None if work is None else kept_analysis(work / _FIRST_PASS, key=key)
+        if analysis is not None:
+            notes.append("The maps were taken over from a run that was stopped before its end.")
+        else:
+            analysis = analyse(
+                recording,
+                config=settings,
+                diameter_px=diameter_px,
+                engine=networks,
+                exclude=exclude,
+                progress=progress,
+            )
+            if work is not None:
+                keep_analysis(work / _FIRST_PASS, analysis, key=key)
     _report_motion(analysis, settings, notes, warnings)
     with clock.measure("finishing"):
         found = find_rois(
@@ -165,6 +186,33 @@ def segment(
         name=recording.name,
         info=info,
     )
+
+
+def _run_key(
+    recording: Recording,
+    model: Model,
+    settings: PipelineConfig,
+    networks: Engine | None,
+    exclude: BoolArray | None,
+) -> str:
+    """Name what the first pass depends on; the movie by some of its frames."""
+    facts = (
+        _versions(),
+        settings.model_dump(mode="json"),
+        (networks.name, networks.precision) if networks is not None else None,
+        (recording.frame_shape, recording.n_frames, str(recording.movie.dtype)),
+        (recording.rate_hz, recording.pixel_size_um, recording.diameter_um),
+    )
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    weights = model.folder / "weights.safetensors"
+    if networks is not None and weights.is_file():
+        digest.update(weights.read_bytes())
+    if exclude is not None:
+        digest.update(np.packbits(exclude).tobytes())
+    last = recording.n_frames - 1
+    for frame in np.unique(np.linspace(0, last, min(recording.n_frames, 9)).astype(int)):
+        digest.update(recording.movie.read(int(frame), int(frame) + 1).tobytes())
+    return digest.hexdigest()
 
 
 def with_inputs(result: Result, inputs: tuple[dict[str, object], ...]) -> Result:

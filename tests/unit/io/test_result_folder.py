@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import errno
 import json
+from contextlib import suppress
 
 import h5py
 import numpy as np
@@ -24,7 +25,14 @@ from cocuyo.core import (
     RoiSet,
     Traces,
 )
-from cocuyo.io import check_destination, load_result, partial_folder, save_result, start_partial
+from cocuyo.io import (
+    check_destination,
+    load_result,
+    partial_folder,
+    save_result,
+    start_partial,
+    work_folder,
+)
 from cocuyo.io.tables import write_trace_table
 
 FILES = {
@@ -333,6 +341,37 @@ def test_what_a_run_keeps_to_resume_is_removed_at_the_end(tmp_path):
     (partial / "work" / "shifts.bin").write_bytes(b"x")
     folder = save_result(make_result(), tmp_path / "r")
     assert {path.name for path in folder.iterdir()} == FILES
+
+
+def stop_in_work_folder(folder):
+    """Write a file into the work folder and stop; give what lay there before."""
+    seen = []
+    with suppress(KeyboardInterrupt), work_folder(folder) as work:
+        seen += [path.name for path in work.iterdir()]
+        (work / "shifts.bin").write_bytes(b"x")
+        raise KeyboardInterrupt
+    return seen
+
+
+def test_the_work_folder_of_a_run_that_fails_is_taken_away(tmp_path):
+    assert stop_in_work_folder(tmp_path / "r") == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_run_left_is_there_for_the_next_and_stays_when_that_one_fails(tmp_path):
+    left = start_partial(tmp_path / "r") / "work"
+    left.mkdir()
+    (left / "maps.npz").write_bytes(b"x")
+    assert stop_in_work_folder(tmp_path / "r") == ["maps.npz"]
+    assert (left / "maps.npz").exists()
+
+
+def test_a_saved_result_has_no_work_folder(tmp_path):
+    with work_folder(tmp_path / "r") as work:
+        (work / "maps.npz").write_bytes(b"x")
+        folder = save_result(make_result(), tmp_path / "r")
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
 
 
 def failing(error):

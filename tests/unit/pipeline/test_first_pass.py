@@ -6,7 +6,7 @@ from fake_engine import FakeEngine
 from flashing_movie import ACTIVE, DIAMETER_PX, SILENT, make_movie
 
 from cocuyo.pipeline import PRESETS, analyse, blob_labels, final_mask
-from cocuyo.pipeline.analysis import network_shape
+from cocuyo.pipeline.analysis import keep_analysis, kept_analysis, network_shape
 from cocuyo.preprocessing import MotionConfig
 from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
 
@@ -191,3 +191,35 @@ def test_blob_labels_are_the_accepted_cells_of_srname(movie):
 def test_a_recording_without_values_has_no_blob_labels(movie):
     dark = movie.recording(np.zeros((20, *movie.frames.shape[1:]), np.uint16))
     assert not blob_labels(dark, config=BLOBS, diameter_px=DIAMETER_PX).any()
+
+
+def test_what_was_kept_is_taken_up_as_it_was(analysis, tmp_path):
+    keep_analysis(tmp_path / "kept.npz", analysis, key="this")
+    again = kept_analysis(tmp_path / "kept.npz", key="this")
+    for name in ("probability", "contrast", "mean", "noise", "valid", "soma_contrast", "peaks"):
+        np.testing.assert_array_equal(getattr(again.maps, name), getattr(analysis.maps, name))
+    for name in ("shifts", "confidence", "flags"):
+        np.testing.assert_array_equal(getattr(again.motion, name), getattr(analysis.motion, name))
+    np.testing.assert_array_equal(again.max_raw, analysis.max_raw)
+    assert again.n_steps == again.maps.n_steps == analysis.n_steps
+    assert again.motion_corrected is analysis.motion_corrected
+
+
+def test_what_was_made_of_something_else_is_not_taken_up(analysis, tmp_path):
+    keep_analysis(tmp_path / "kept.npz", analysis, key="this")
+    assert kept_analysis(tmp_path / "kept.npz", key="that") is None
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 and nothing more", b"x" * 500])
+def test_what_cannot_be_read_is_not_taken_up(content, analysis, tmp_path):
+    path = tmp_path / "kept.npz"
+    if content is not None:
+        path.write_bytes(content)
+    assert kept_analysis(path, key="this") is None
+
+
+def test_half_of_what_was_kept_is_not_taken_up(analysis, tmp_path):
+    path = tmp_path / "kept.npz"
+    keep_analysis(path, analysis, key="this")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert kept_analysis(path, key="this") is None
