@@ -109,7 +109,15 @@ def analyse(
     shape = recording.frame_shape
     small = network_shape(shape, setup.factor)
     diameter = setup.network_diameter_px
-    sums = _Sums(shape, small, diameter, config.candidates.min_contrast)
+    # The height that a flash must have by the end: below, those of noise would add up.
+    n_steps = recording.n_frames // setup.frames_per_step
+    sums = _Sums(
+        shape,
+        small,
+        diameter,
+        distance=config.candidates.min_distance_diameters * diameter,
+        least=config.candidates.contrast_threshold(n_steps),
+    )
     state = engine.start() if engine is not None else None
     for step in stream_steps(recording, setup, progress=progress):
         sums.add(step)
@@ -334,9 +342,16 @@ class _Sums:
     """Running sums of the first pass, in float64 where many frames are added."""
 
     def __init__(
-        self, shape: tuple[int, int], small: tuple[int, int], diameter: float, least: float
+        self,
+        shape: tuple[int, int],
+        small: tuple[int, int],
+        diameter: float,
+        *,
+        distance: float,
+        least: float,
     ) -> None:
         self._diameter_px = diameter
+        self._distance_px = distance
         self._least_contrast = least
         self.motions: list[Motion] = []
         self.n_frames = self.n_pairs = self.n_steps = 0
@@ -384,7 +399,7 @@ class _Sums:
             )
             self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
             self.votes += contrast_peaks(
-                of_soma, diameter_px=self._diameter_px, least=self._least_contrast
+                of_soma, distance_px=self._distance_px, least=self._least_contrast
             )
 
     def add_probability(self, probability: FloatArray, weight: int) -> None:

@@ -23,6 +23,7 @@ from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.stream import corrected_blocks
 from cocuyo.postprocessing import (
     FEATURES,
+    N_SECTORS,
     CandidateImage,
     EventJudge,
     Scene,
@@ -50,8 +51,11 @@ from cocuyo.postprocessing import (
     weigh_sectors,
 )
 
-_N_STRETCHES, _STRETCH = 8, 256
-"""Stretches of a recording, in frames, from which the weights of surrounds come."""
+_N_STRETCHES = 8
+"""Stretches of a long recording from which the weights of surrounds come."""
+_MOST_FRAMES = 2048
+_MOST_VALUES = 50_000_000
+"""Frames of all stretches, and values of all sectors in them (200 MB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +130,9 @@ def finish_candidates(
 ) -> Finished:
     """Find candidates in the maps, draw each from its own activity, and verify it.
 
-    Three passes over the recording: traces of the candidates' centres; the image of each
-    candidate (frames regressed on its events) and its outline at half maximum; traces of the
-    final ROIs.
+    Each round reads the recording twice: traces of the candidates' centres (then: outlines);
+    the image of each candidate (frames regressed on its events) and its outline at half maximum.
+    At last the traces of the final ROIs are read.
 
     Parameters
     ----------
@@ -351,7 +355,7 @@ def _draw(
     shape = recording.frame_shape
     usable = np.asarray(motion.flags) == 0
     cells = averaging_weights(list(pixels), size=shape[0] * shape[1])
-    rings = _surrounds(
+    raw, ring = _cells_and_surrounds(
         recording,
         motion,
         cells,
@@ -359,8 +363,8 @@ def _draw(
         config=config,
         diameter_px=diameter_px,
         progress=progress,
+        stage="reading candidates",
     )
-    raw, ring = _two_traces(recording, motion, cells, rings, progress, "reading candidates")
     weights = event_weights(
         interpolate_frames(raw, usable) - interpolate_frames(ring, usable),
         frame_rate_hz=recording.rate_hz,
@@ -468,7 +472,7 @@ def extract_traces(
     masks = averaging_weights(pixels, size=shape[0] * shape[1])
     cells = np.zeros(shape[0] * shape[1], np.bool_)
     cells[footprints.indices] = True
-    rings = _surrounds(
+    raw, ring = _cells_and_surrounds(
         recording,
         motion,
         masks,
@@ -476,9 +480,9 @@ def extract_traces(
         config=config,
         diameter_px=diameter_px,
         progress=progress,
+        stage=stage,
     )
     usable = np.asarray(motion.flags) == 0
-    raw, ring = _two_traces(recording, motion, masks, rings, progress, stage)
     raw_filled, ring_filled = interpolate_frames(raw, usable), interpolate_frames(ring, usable)
     corrected = correct_traces(raw_filled, ring_filled, frame_rate_hz=rate, config=config.traces)
     find = partial(
@@ -504,7 +508,7 @@ def extract_traces(
     return Extracted(traces, activity.raster, activity.events, n_clear)
 
 
-def _surrounds(
+def _cells_and_surrounds(
     recording: Recording,
     motion: Motion,
     cells: sparse.csr_array,
@@ -513,55 +517,67 @@ def _surrounds(
     config: PipelineConfig,
     diameter_px: float,
     progress: ProgressCallback,
-) -> sparse.csr_array:
-    """Pixels around each cell, weighed as they show in the cell itself.
-
-    The weights come from stretches all over the recording, so that a long one needs no more
-    memory than a short one.
-    """
-    shape, n_frames = recording.frame_shape, recording.n_frames
-    rings = ring_weights(
-        cells, frame_shape=shape, diameter_px=diameter_px, avoid=avoid, config=config.traces
-    )
-    if not config.traces.local:
-        return rings
-    sectors = ring_sectors(cells, rings, frame_shape=shape)
-    both = sparse.vstack([cells, sectors], format="csr")
-    stretches = [(0, n_frames)]
-    if n_frames > _N_STRETCHES * _STRETCH:
-        starts = np.linspace(0, n_frames - _STRETCH, _N_STRETCHES).astype(int).tolist()
-        stretches = [(start, start + _STRETCH) for start in starts]
-    blocks = corrected_blocks(
-        recording, motion, progress=progress, stage="looking at surrounds", stretches=stretches
-    )
-    values = np.concatenate([project(both, frames) for _, frames in blocks], axis=1)
-    usable = np.concatenate([np.asarray(motion.flags[a:b]) == 0 for a, b in stretches])
-    values = interpolate_frames(values, usable)
-    n, edges = cells.shape[0], np.cumsum([0, *(b - a for a, b in stretches)]).tolist()
-    shares = sector_shares(
-        values[:n],
-        values[n:],
-        frame_rate_hz=recording.rate_hz,
-        stretches=list(pairwise(edges)),
-        config=config.traces,
-    )
-    return weigh_sectors(sectors, shares, rings)
-
-
-def _two_traces(
-    recording: Recording,
-    motion: Motion,
-    cells: sparse.csr_array,
-    rings: sparse.csr_array,
-    progress: ProgressCallback,
     stage: str,
 ) -> tuple[FloatArray, FloatArray]:
-    both = sparse.vstack([cells, rings], format="csr")
-    values = np.empty((both.shape[0], recording.n_frames), np.float32)
-    for start, frames in corrected_blocks(recording, motion, progress=progress, stage=stage):
-        values[:, start : start + len(frames)] = project(both, frames)
-    n = cells.shape[0]
-    return values[:n], values[n:]
+    """Traces of cells and of what surrounds them, weighed as it shows in the cells themselves.
+
+    The weights of a long recording come from stretches all over it, so that it needs no more
+    memory than a short one; then it is read once more.
+    """
+    n, n_frames = cells.shape[0], recording.n_frames
+    rings = ring_weights(
+        cells,
+        frame_shape=recording.frame_shape,
+        diameter_px=diameter_px,
+        avoid=avoid,
+        config=config.traces,
+    )
+
+    def read(
+        weights: list[sparse.csr_array], stage: str, stretches: list[tuple[int, int]] | None = None
+    ) -> list[FloatArray]:
+        every = sparse.vstack(weights, format="csr")
+        total = n_frames if stretches is None else sum(stop - start for start, stop in stretches)
+        values = np.empty((every.shape[0], total), np.float32)
+        done = 0
+        for _, frames in corrected_blocks(
+            recording, motion, progress=progress, stage=stage, stretches=stretches
+        ):
+            values[:, done : done + len(frames)] = project(every, frames)
+            done += len(frames)
+        return np.split(values, np.cumsum([one.shape[0] for one in weights])[:-1])
+
+    if not config.traces.local:
+        raw, ring = read([cells, rings], stage)
+        return raw, ring
+    sectors = ring_sectors(cells, rings, frame_shape=recording.frame_shape)
+    usable = np.asarray(motion.flags) == 0
+    most = int(np.clip(_MOST_VALUES // max(1, n * N_SECTORS), _N_STRETCHES * 32, _MOST_FRAMES))
+    if n_frames <= most:
+        raw, ring, parts = read([cells, rings, sectors], stage)
+        shares = sector_shares(
+            interpolate_frames(raw, usable),
+            interpolate_frames(parts, usable),
+            frame_rate_hz=recording.rate_hz,
+            config=config.traces,
+        )
+        for i in np.flatnonzero(shares.any(axis=1)):
+            ring[i] = shares[i] @ parts[i * N_SECTORS : (i + 1) * N_SECTORS]
+        return raw, ring
+    length = most // _N_STRETCHES
+    starts = np.linspace(0, n_frames - length, _N_STRETCHES).astype(int).tolist()
+    stretches = [(start, start + length) for start in starts]
+    some, parts = read([cells, sectors], "looking at surrounds", stretches)
+    seen = np.concatenate([usable[start:stop] for start, stop in stretches])
+    shares = sector_shares(
+        interpolate_frames(some, seen),
+        interpolate_frames(parts, seen),
+        frame_rate_hz=recording.rate_hz,
+        stretches=[(i * length, (i + 1) * length) for i in range(_N_STRETCHES)],
+        config=config.traces,
+    )
+    raw, ring = read([cells, weigh_sectors(sectors, shares, rings)], stage)
+    return raw, ring
 
 
 def _judge(

@@ -11,6 +11,10 @@ from scipy.spatial import cKDTree
 
 from cocuyo.core import BoolArray, FloatArray, FrozenConfig, LabelArray
 
+_FLASH_DISTANCE = 0.8
+"""Least distance of a gathered flash from another candidate, over that of two peaks: flashes lie
+where the cells are, peaks of the maps in between where cells touch."""
+
 
 class CandidateConfig(FrozenConfig):
     """Where candidates are sought; generous, since each is verified afterwards."""
@@ -33,8 +37,9 @@ class CandidateConfig(FrozenConfig):
     min_distance_diameters: float = Field(
         default=0.45,
         gt=0,
-        description="Closest two candidates can be, in soma diameters. Smaller parts touching "
-        "cells and splits large ones.",
+        description="Closest two peaks of probability and contrast can be, in soma diameters; "
+        "flashes of single steps part candidates down to 0.8 of it. Smaller parts touching cells "
+        "and splits large ones.",
     )
 
     def contrast_threshold(self, n_steps: int) -> float:
@@ -65,7 +70,7 @@ class Seeds:
     Attributes
     ----------
     points : ndarray of int32, shape (n_seeds, 2)
-        (y, x) of each, strongest first.
+        (y, x) of each: peaks of the maps, strongest first, then flashes away from them.
     """
 
     points: LabelArray
@@ -110,7 +115,7 @@ def find_seeds(
     Returns
     -------
     Seeds
-        Sorted by strength; empty if nothing reaches a threshold.
+        Empty if nothing reaches a threshold.
     """
     sigma = max(0.15 * diameter_px, 0.7)
     height = cv2.GaussianBlur(np.maximum(contrast, 0), (0, 0), sigma)
@@ -133,8 +138,9 @@ def find_seeds(
     order = np.argsort(-strength[tops], kind="stable")
     points = np.argwhere(tops)[order].astype(np.int32).reshape(-1, 2)
     if peaks is not None:
-        more = _flashes(peaks, valid, least=config.contrast_threshold(n_steps), reach=0.8 * radius)
-        points = np.concatenate([points, _apart(more, points, 0.8 * radius)])
+        reach = _FLASH_DISTANCE * radius
+        more = _flashes(peaks, valid, least=config.contrast_threshold(n_steps), reach=reach)
+        points = np.concatenate([points, _apart(more, points, reach)])
     return Seeds(points)
 
 

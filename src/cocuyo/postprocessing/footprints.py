@@ -47,6 +47,12 @@ class FootprintConfig(FrozenConfig):
         lt=1,
         description="Share of the image's maximum at which the outline lies.",
     )
+    broad_diameters: float = Field(
+        default=1.2,
+        gt=0.6,
+        description="Radius, in soma diameters, beyond which light under a candidate is broad and "
+        "not its own. Smaller cuts large cells, larger leaves more of the cells out of focus.",
+    )
     max_diameters: float = Field(
         default=2.6,
         gt=1,
@@ -86,7 +92,7 @@ class CandidateImage:
     peak, noise : float
         Height of the blob above its surround and the noise of a pixel, in the image's unit.
     image : ndarray of float32, shape (side, side)
-        Background-subtracted image divided by the peak.
+        Image over a plane through its surround, divided by the peak; broad light is still in it.
     mask : ndarray of bool, shape (side, side)
         The ROI in the square.
     """
@@ -245,33 +251,40 @@ def outline(
     around = inside & (distance > 1.15 * diameter_px)
     if around.sum() < 20:
         around = inside
-    background = _plane(image, around, y, x)
+    plain = np.asarray(image - _plane(image, around, y, x), np.float32)
+    # Of a sharp soma on the broad light of a cell out of focus, the soma.
+    sharp = plain - _broad(plain, config.broad_diameters * diameter_px)
+    sharp -= _plane(sharp, around, y, x)  # noise lies above what is cut off
     # Smooth as much as the noise asks for: a strong image keeps its sharp outline.
-    rough = cv2.GaussianBlur(image - background, (0, 0), max(0.14 * diameter_px, 0.8))
+    rough = cv2.GaussianBlur(sharp, (0, 0), max(0.14 * diameter_px, 0.8))
     near = inside & (distance <= 0.65 * diameter_px)
     nothing = np.zeros((side, side), np.bool_)
+    none = np.zeros(0, np.int32)
+    empty = CandidateImage(none, none.astype(np.float32), 0.0, noise, plain, nothing)
     rough_peak = float(rough[near].max(initial=0.0))
     if rough_peak <= 0:
-        flat = image - background
-        none = np.zeros(0, np.int32)
-        return CandidateImage(none, none.astype(np.float32), 0.0, noise, flat, nothing)
+        return empty
     ratio = rough_peak / max(noise, 1e-9)
     sigma = float(
         np.clip(0.22 * diameter_px / np.sqrt(max(ratio, 1e-3) / 3), 0.35, 0.16 * diameter_px + 0.4)
     )
-    smooth = cv2.GaussianBlur(image - background, (0, 0), sigma)
+    smooth = cv2.GaussianBlur(sharp, (0, 0), sigma)
     at = np.argmax(np.where(near, smooth, -np.inf))
     top = (int(at) // side, int(at) % side)
+    if cv2.GaussianBlur(plain, (0, 0), max(0.14 * diameter_px, 0.8))[top] <= 0:
+        return empty  # the rim of a dip is no blob
     # The maximum of a noisy plateau is too high: take the mean of the best pixels around it.
     centre = inside & (np.hypot(y - y[top], x - x[top]) <= max(0.22 * diameter_px, 1.0))
     best = np.sort(smooth[centre])[::-1]
     peak = float(best[: max(1, len(best) // 2)].mean())
+    if peak <= 0:
+        return empty
     labels, _ = ndimage.label((smooth >= config.level * peak) & inside)
     mask = labels == labels[top] if labels[top] else nothing
     mask = _without_necks(mask, top, diameter_px)
     mask &= np.hypot(y - y[top], x - x[top]) <= 0.5 * config.max_diameters * diameter_px
     mask = ndimage.binary_fill_holes(mask) & inside
-    weights = np.clip(smooth[mask] / max(peak, 1e-9), 1e-3, 1.0).astype(np.float32)
+    weights = np.clip(smooth[mask] / peak, 1e-3, 1.0).astype(np.float32)
     if len(weights):
         weights /= weights.max()
     return CandidateImage(
@@ -279,7 +292,7 @@ def outline(
         weights,
         peak,
         noise,
-        ((image - background) / max(peak, 1e-9)).astype(np.float32),
+        (plain / peak).astype(np.float32),
         mask,
     )
 
@@ -296,6 +309,18 @@ def _plane(image: FloatArray, where: BoolArray, y: AnyArray, x: AnyArray) -> Flo
         return np.full(image.shape, np.median(values), np.float32)
     fit, *_ = np.linalg.lstsq(basis[keep], values[keep], rcond=None)
     return np.asarray(fit[0] + fit[1] * y + fit[2] * x, np.float32)
+
+
+def _broad(image: FloatArray, radius_px: float) -> FloatArray:
+    """What remains of an image when everything narrower than a disc is cut off its top."""
+    radius = max(2, round(radius_px))
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
+    # Smoothed first: the least of many noisy pixels would lie far below them.
+    rough = cv2.GaussianBlur(image, (0, 0), max(radius / 6, 0.8))
+    lowest = cv2.erode(rough, disc, borderType=cv2.BORDER_REFLECT)
+    opened = cv2.dilate(lowest, disc, borderType=cv2.BORDER_REFLECT)
+    return np.asarray(cv2.GaussianBlur(opened, (0, 0), radius / 3), np.float32)
 
 
 def _without_necks(mask: BoolArray, top: tuple[int, int], diameter_px: float) -> BoolArray:

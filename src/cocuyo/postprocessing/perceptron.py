@@ -104,4 +104,11 @@ class Perceptron:
                 "score; the model folder is damaged. Train it again."
             )
             raise ModelError(msg)
+        arrays = (built.mean, built.scale, *built.weights, *built.biases)
+        if not all(np.isfinite(array).all() for array in arrays) or not (built.scale > 0).all():
+            msg = (
+                f"The {cls.role} holds numbers that are not finite, or a scale that is not above "
+                "0; the model folder is damaged. Train it again."
+            )
+            raise ModelError(msg)
         return built

@@ -13,13 +13,14 @@ _N_DIRECTIONS = 8
 N_SECTORS = 2 * _N_DIRECTIONS
 """Sectors of a ring: eight directions, near and far."""
 _SMALLEST_SECTOR = 4  # pixels; fewer are too noisy to be of use
-_LEAST_SHARE = 0.2  # of the ring's changes in an ROI; below, their distribution is unknown
+_LEAST_SHARE = 0.4  # of the ring's changes in an ROI; below, their distribution is unknown
 _RIDGE = 0.005
 """Pull of the sectors' weights to 0, relative to their mean power. 0.003 to 0.01 give the same
 event F1 within 0.003 on simulated recordings of the split `validation`."""
-_LOWEST_WEIGHT = -0.1
-"""Least weight of a sector. A little below 0 lets the fit follow a slope across the ROI; further
-below, a flash in the ring would become one in the ROI."""
+_WEIGHTS = (-0.1, 0.3)
+"""Least and largest weight of a sector. A little below 0 lets the fit follow a slope across the
+ROI; further below, a flash in the ring would become one in the ROI. Above, a sector that shows the
+ROI's own transients (a dendrite, a neighbour that fires with it) would take them away."""
 
 
 class TraceConfig(FrozenConfig):
@@ -198,7 +199,9 @@ def sector_shares(
 
     The ROI's trace is regressed (ridge) on those of its sectors, in the frames in which the rest
     is small: light of the neuropil, of cells above and below and of neighbours, which reaches
-    the ROI more from one side than from another, is in the fit; the ROI's own transients are not.
+    the ROI more from one side than from another, is in the fit. The ROI's own transients are not,
+    unless a sector shows them too (a dendrite, a neighbour that always fires with it): then a
+    bounded part of them is.
 
     Parameters
     ----------
@@ -216,18 +219,20 @@ def sector_shares(
     Returns
     -------
     ndarray of float32, shape (n_rois, N_SECTORS)
-        Weights that sum to 1 in each row, some a little below 0; all 0 where the sectors do not
+        Weights that sum to 1 in each row, some may be below 0; all 0 where the sectors do not
         show in the ROI.
     """
-    own, around = np.empty_like(raw), np.empty_like(sectors)
-    for start, stop in stretches or [(0, raw.shape[1])]:
-        for whole, changes in ((raw, own), (sectors, around)):
-            part = whole[:, start:stop]
-            baseline = running_baseline(part, frame_rate_hz=frame_rate_hz, config=config)
-            changes[:, start:stop] = part - baseline
+    parts = stretches or [(0, raw.shape[1])]
+
+    def changes(traces: FloatArray) -> FloatArray:
+        """Without what changes slowly, stretch by stretch."""
+        each = [np.asarray(traces[:, start:stop], np.float32) for start, stop in parts]
+        slow = [running_baseline(x, frame_rate_hz=frame_rate_hz, config=config) for x in each]
+        return np.concatenate([x - y for x, y in zip(each, slow, strict=True)], axis=1)
+
     shares = np.zeros((len(raw), N_SECTORS), np.float32)
-    for roi, trace in enumerate(own):
-        of_roi = around[roi * N_SECTORS : (roi + 1) * N_SECTORS]
+    for roi, trace in enumerate(changes(raw)):
+        of_roi = changes(sectors[roi * N_SECTORS : (roi + 1) * N_SECTORS])
         fit = _quiet_fit(trace, of_roi, of_roi.mean(axis=0))
         if fit.sum() >= _LEAST_SHARE:
             shares[roi] = fit / fit.sum()
@@ -375,8 +380,11 @@ def interpolate_frames(traces: FloatArray, usable: BoolArray) -> FloatArray:
     if not good.any():
         return np.zeros_like(traces)
     time, known = np.arange(traces.shape[1]), np.flatnonzero(good)
-    filled = [np.interp(time, known, trace[good]) for trace in traces]
-    return np.asarray(filled, np.float32).reshape(traces.shape)
+    filled = np.array(traces, np.float32)
+    missing = time[~good]
+    for trace in filled:
+        trace[missing] = np.interp(missing, known, trace[good])
+    return filled
 
 
 def correct_traces(
@@ -484,17 +492,18 @@ def _quiet_frames(values: AnyArray, *, below: float) -> BoolArray:
 
 
 def _bounded_solve(gram: AnyArray, right: AnyArray) -> AnyArray:
-    """Solve normal equations with no weight below `_LOWEST_WEIGHT`."""
+    """Solve normal equations with all weights within `_WEIGHTS`."""
     free = np.ones(len(gram), np.bool_)
     fit = np.zeros(len(gram))
     while free.any():
         known = gram[np.ix_(free, ~free)] @ fit[~free]
         fit[free] = np.linalg.solve(gram[np.ix_(free, free)], right[free] - known)
-        too_low = free & (fit < _LOWEST_WEIGHT)
-        if not too_low.any():
+        bounded = np.clip(fit, *_WEIGHTS)
+        beyond = free & (fit != bounded)
+        if not beyond.any():
             break
-        fit[too_low] = _LOWEST_WEIGHT
-        free &= ~too_low
+        fit[beyond] = bounded[beyond]
+        free &= ~beyond
     return fit
 
 

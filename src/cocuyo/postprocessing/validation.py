@@ -32,6 +32,7 @@ _DECAYS_S = (0.4, 1.0, 2.5, 5.0)
 _LAGS_S = (-1.2, -0.6, -0.3, 0.3, 0.6, 1.2)
 _WINDOWS_S = ((-0.5, -0.2), (-0.1, 0.3), (0.3, 0.9), (0.9, 1.8), (1.8, 3.0), (3.0, 6.0))
 _CLEAR_SD = 3.5
+_ROIS_AT_ONCE = 64  # described together: the copies of their traces are many
 _STRETCH_SHARE = 0.7
 """A peak lower than `active_sd` over this share lasts while the signal is above the share."""
 EVENT_FEATURES = (
@@ -246,19 +247,28 @@ def dog_noise(
     spread = _SPREAD_SHARE * noise_of(dog)
     if dog.shape[1] < 3:
         return np.asarray(spread, np.float32)
-    second = np.diff(traces, n=2, axis=1)
-    if usable is not None:
-        measured = usable[2:] & usable[1:-1] & usable[:-2]
-        if not measured.any():
-            return np.asarray(spread, np.float32)
-        second = second[:, measured]
-    # 1.4826 makes the median a standard deviation; sqrt 6 is the norm of (1, -2, 1).
-    white = 1.4826 * np.median(np.abs(second), axis=1) / np.sqrt(6.0)
+    white = _white_noise(traces, usable) * _filter_norm(frame_rate_hz, config)
+    return np.asarray(np.maximum(white, spread), np.float32)
+
+
+def _filter_norm(frame_rate_hz: float, config: ValidationConfig) -> float:
+    """Share of a trace's white noise that is left in its DoG signal."""
     reach = int(np.ceil(8 * max(config.slow_s, config.fast_s) * frame_rate_hz)) + 4
     impulse = np.zeros((1, 2 * reach + 1), np.float32)
     impulse[0, reach] = 1.0
     response = difference_of_gaussians(impulse, frame_rate_hz=frame_rate_hz, config=config)
-    return np.asarray(np.maximum(white * np.linalg.norm(response), spread), np.float32)
+    return float(np.linalg.norm(response))
+
+
+def _white_noise(traces: FloatArray, usable: BoolArray | None) -> FloatArray:
+    """Standard deviation of what changes from one measured frame to the next, for each trace."""
+    second = np.diff(traces, n=2, axis=1)
+    if usable is not None:
+        second = second[:, usable[2:] & usable[1:-1] & usable[:-2]]
+    if second.shape[1] == 0:
+        return np.zeros(len(traces), np.float32)
+    # 1.4826 makes the median a standard deviation; sqrt 6 is the norm of (1, -2, 1).
+    return np.asarray(1.4826 * np.median(np.abs(second), axis=1) / np.sqrt(6.0), np.float32)
 
 
 def find_events(
@@ -304,15 +314,17 @@ def find_events(
     noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
     # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
     dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
+    shortest = max(1, round(config.min_duration_s * frame_rate_hz))
     if judge is None:
-        spans = _reaching(dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
+        spans = _reaching(dog, shortest=shortest, usable=usable, config=config)
         least = config.threshold_sd
     else:
         proposals = propose_events(
             traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config
         )
+        lasting = proposals.spans[:, 2] - proposals.spans[:, 1] + 1 >= shortest
         probable = judge.score(proposals.features) >= config.min_probability
-        spans = proposals.spans[probable]
+        spans = proposals.spans[lasting & probable]
         least = config.proposal_sd
     raster = np.zeros((n_rois, n_frames), np.bool_)
     found: list[tuple[int, int, int, int, float]] = []
@@ -364,21 +376,41 @@ def propose_events(
     Proposals
         The peaks, sorted by ROI and time.
     """
-    n_frames = traces.shape[1]
-    rate = frame_rate_hz
-    near = max(1, round(0.4 * rate))
-    peaks = (dog >= ndimage.maximum_filter1d(dog, 2 * near + 1, axis=1)) & (
-        dog >= config.proposal_sd
+    parts = [
+        _propose(
+            np.asarray(traces[start : start + _ROIS_AT_ONCE], np.float32),
+            dog[start : start + _ROIS_AT_ONCE],
+            rate=frame_rate_hz,
+            usable=np.ones(traces.shape[1], np.bool_) if usable is None else usable,
+            config=config,
+        )
+        for start in range(0, max(1, len(traces)), _ROIS_AT_ONCE)
+    ]
+    for i, part in enumerate(parts):
+        part.spans[:, 0] += i * _ROIS_AT_ONCE
+    return Proposals(
+        np.concatenate([part.spans for part in parts]),
+        np.concatenate([part.features for part in parts]),
     )
-    if usable is not None:
-        peaks &= usable
+
+
+def _propose(
+    traces: FloatArray, dog: FloatArray, *, rate: float, usable: BoolArray, config: ValidationConfig
+) -> Proposals:
+    n_frames = traces.shape[1]
+    near = max(1, round(0.4 * rate))
+    seen = np.where(usable, dog, -np.inf)
+    peaks = (seen >= ndimage.maximum_filter1d(seen, 2 * near + 1, axis=1)) & (
+        seen >= config.proposal_sd
+    )
     at, spans = _spans(dog, peaks, config.active_sd)
     if len(at) == 0:
         return Proposals(spans, np.zeros((0, len(EVENT_FEATURES)), np.float32))
     roi, peak = spans[:, 0], at
-    second = np.abs(np.diff(traces, n=2, axis=1)) if n_frames > 2 else np.abs(traces)
-    white = 1.4826 * np.median(second, axis=1, keepdims=True) / np.sqrt(6.0)
-    scaled = np.asarray(traces / np.where(white > 0, white, 1.0), np.float32)
+    own = difference_of_gaussians(traces, frame_rate_hz=rate, config=config)
+    noise = dog_noise(traces, own, frame_rate_hz=rate, usable=usable, config=config)
+    noise = noise / _filter_norm(rate, config)
+    scaled = np.asarray(traces / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
 
     def of_width(fast_s: float, slow_s: float) -> FloatArray:
         other = config.model_copy(update={"fast_s": fast_s, "slow_s": slow_s})
@@ -412,11 +444,10 @@ def propose_events(
 
 
 def _reaching(
-    dog: FloatArray, *, frame_rate_hz: float, usable: BoolArray | None, config: ValidationConfig
+    dog: FloatArray, *, shortest: int, usable: BoolArray | None, config: ValidationConfig
 ) -> LabelArray:
     """ROI, first and last frame of each stretch that reaches the threshold."""
     low = min(config.active_sd, config.threshold_sd)
-    shortest = max(1, round(config.min_duration_s * frame_rate_hz))
     spans = []
     for roi, signal in enumerate(dog):
         reached = signal >= config.threshold_sd
@@ -431,18 +462,20 @@ def _reaching(
 def _spans(dog: FloatArray, peaks: BoolArray, active_sd: float) -> tuple[LabelArray, LabelArray]:
     """Peaks that lie in no higher one's stretch, with ROI, first and last frame of their own."""
     at, spans = [], []
-    for roi, signal in enumerate(dog):
-        taken = np.zeros(len(signal), np.bool_)
+    for roi in np.flatnonzero(peaks.any(axis=1)).tolist():
+        signal = dog[roi].tolist()
+        taken = [False] * len(signal)
         own = np.flatnonzero(peaks[roi])
-        for t in own[np.argsort(-signal[own], kind="stable")].tolist():
+        for t in own[np.argsort(-dog[roi, own], kind="stable")].tolist():
             if taken[t]:
                 continue
-            free = (signal > min(active_sd, _STRETCH_SHARE * signal[t])) & ~taken
-            ends = np.flatnonzero(~free[t:])
-            starts = np.flatnonzero(~free[: t + 1])
-            last = t + int(ends[0]) - 1 if len(ends) else len(signal) - 1
-            first = int(starts[-1]) + 1 if len(starts) else 0
-            taken[first : last + 1] = True
+            level = min(active_sd, _STRETCH_SHARE * signal[t])
+            first = last = t
+            while first > 0 and signal[first - 1] > level and not taken[first - 1]:
+                first -= 1
+            while last + 1 < len(signal) and signal[last + 1] > level and not taken[last + 1]:
+                last += 1
+            taken[first : last + 1] = [True] * (last + 1 - first)
             at.append(t)
             spans.append((roi, first, last))
     found = np.array(spans, np.int32).reshape(-1, 3)
@@ -479,7 +512,7 @@ def _history(
         clear = height >= _CLEAR_SD
         largest = _compress(height.max(keepdims=True))
         typical = _compress(np.median(height[clear], keepdims=True) if clear.any() else np.zeros(1))
-        # The peak itself is no evidence for itself.
+        # Among those of the other peaks, this one is no evidence for itself.
         others = (clear.sum() - clear) / minutes
         strong = np.where(height >= 3.0, np.arange(len(own)), -1)
         previous = np.concatenate([[-1], np.maximum.accumulate(strong)[:-1]])

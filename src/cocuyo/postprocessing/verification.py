@@ -122,7 +122,7 @@ class VerificationConfig(FrozenConfig):
 
 
 class Verifier(Perceptron):
-    """Judges candidates by the figures of `describe_candidate`."""
+    """Judges candidates by the figures of `describe_candidate` and `add_context`."""
 
     inputs: ClassVar[tuple[str, ...]] = FEATURES
     role: ClassVar[str] = "verifier"
@@ -248,7 +248,8 @@ def add_context(
 
     Through a lens implanted in the brain the sharpest somata are as soft as cells out of focus
     are in a slice: what counts is how sharp a candidate is beside the sharpest of its recording.
-    And what rises and falls with a brighter candidate next to it is that one's light.
+    And what rises and falls with a candidate next to it that has a stronger image (it flashes
+    higher, or more often) is that one's light.
 
     Parameters
     ----------
@@ -257,7 +258,7 @@ def add_context(
     centres : ndarray, shape (n, 2)
         (y, x) of each, in pixels.
     peaks : ndarray of float32, shape (n,)
-        Height of each candidate's image, in camera counts.
+        Height of each candidate's image: flashes in camera counts, times the root of their number.
     dog : ndarray of float32, shape (n, n_frames)
         DoG signals.
     diameter_px : float
@@ -282,7 +283,7 @@ def add_context(
     apart = cdist(centres, centres) / diameter_px
     log_peak = np.log(np.maximum(peaks, 1e-9))
     for i in range(len(features)):
-        # Of the brighter ones close by, the one most alike.
+        # Of the stronger ones close by, the one most alike.
         near = np.flatnonzero((apart[i] < 2.0) & (log_peak > log_peak[i]))
         if len(near) == 0:
             continue

@@ -16,8 +16,6 @@ from cocuyo.core import BoolArray, FloatArray, FrozenConfig
 _SOMA_SIGMA = 0.25
 """Sigma of the average over a soma, in diameters. On simulated recordings of the split
 `validation`, 0.15 to 0.25 find the most functional cells at a given number of false peaks."""
-PEAK_DISTANCE = 0.45
-"""Least distance of two peaks of one step, in soma diameters."""
 
 
 class ContrastConfig(FrozenConfig):
@@ -226,7 +224,7 @@ def contrast_of_soma(
     return np.asarray(height if inside is None else np.where(inside, height, 0), np.float32)
 
 
-def contrast_peaks(height: FloatArray, *, diameter_px: float, least: float) -> FloatArray:
+def contrast_peaks(height: FloatArray, *, distance_px: float, least: float) -> FloatArray:
     """Find what flashes in one step: the peaks of a soma's contrast.
 
     Two neighbours that fire at different times make two peaks, which the largest contrast over
@@ -236,8 +234,8 @@ def contrast_peaks(height: FloatArray, *, diameter_px: float, least: float) -> F
     ----------
     height : ndarray of float32, shape (n_rows, n_columns)
         From `contrast_of_soma`.
-    diameter_px : float
-        Typical soma diameter in pixels; peaks are at least `PEAK_DISTANCE` of it apart.
+    distance_px : float
+        Least distance of two peaks, in pixels.
     least : float
         Smallest height of a peak, in standard deviations.
 
@@ -247,7 +245,7 @@ def contrast_peaks(height: FloatArray, *, diameter_px: float, least: float) -> F
         Height of each peak at its pixel, at most 20, so that one strong flash does not outweigh
         many; 0 elsewhere.
     """
-    radius = max(1, round(PEAK_DISTANCE * diameter_px))
+    radius = max(1, round(distance_px))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
     disc = (y**2 + x**2 <= radius**2).astype(np.uint8)
     peaks = (height >= least) & (height >= cv2.dilate(height, disc))
@@ -270,7 +268,7 @@ def gather_peaks(votes: FloatArray, *, diameter_px: float) -> FloatArray:
         A lone peak keeps its height, peaks in one place add up.
     """
     sigma = max(0.18 * diameter_px, 0.7)
-    gathered = cv2.GaussianBlur(votes, (0, 0), sigma)
+    gathered = cv2.GaussianBlur(votes, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(gathered * (2 * np.pi * sigma**2), np.float32)
 
 

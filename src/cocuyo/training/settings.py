@@ -89,10 +89,10 @@ class VerifierRecipe(FrozenConfig):
     """Fitting the verifier of candidates and the judge of events."""
 
     n_training: int = Field(
-        default=160, ge=1, description="Recordings whose candidates and events teach."
+        default=128, ge=1, description="Recordings whose candidates and events teach."
     )
     n_validation: int = Field(
-        default=24, ge=1, description="Recordings on which the best epoch is chosen."
+        default=20, ge=1, description="Recordings on which the best epoch is chosen."
     )
     hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of the layers.")
     epochs: int = Field(default=100, ge=1, description="Passes over the examples.")

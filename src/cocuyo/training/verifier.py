@@ -35,7 +35,7 @@ from cocuyo.evaluation.activity import TOLERANCE_S, join_periods
 from cocuyo.pipeline.analysis import analyse, network_shape
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.postprocessing import Perceptron, propose_events
+from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, Perceptron, propose_events
 from cocuyo.segmentation import load_engine
 from cocuyo.simulation import Simulation
 from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
@@ -48,7 +48,7 @@ UNCERTAIN_IOU = 0.2
 """Between this and `SAME_NEURON_IOU` a candidate teaches nothing."""
 
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files of collected examples; those of another version are made again."""
 
 
@@ -113,7 +113,8 @@ def collect_examples(
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
     key = hashlib.sha256((folder / "weights.safetensors").read_bytes())
-    key.update(f"{FORMAT} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
+    facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES, EVENT_FEATURES)
+    key.update(f"{facts} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
     kept = cache / f"{split}-{key.hexdigest()[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     one = partial(_examples_of, folder, kept, dataset, config, split)
@@ -238,7 +239,7 @@ def fit_perceptron(
         "n_training": float(len(inputs)),
         "n_validation": float(len(held)),
     }
-    return fitted, metrics
+    return kind.from_tensors(fitted.tensors()), metrics
 
 
 def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, BoolArray]:

@@ -338,7 +338,6 @@ def test_progress_names_the_further_passes(movie, analysis, maps):
     )
     stages = list(dict.fromkeys(p.stage for p in seen))
     assert stages == [
-        "looking at surrounds",
         "reading candidates",
         "drawing candidates",
         "extracting traces",

@@ -201,7 +201,7 @@ def test_each_flash_of_a_step_is_a_peak_and_little_ones_are_not():
     height = sum(
         h * disc(c, 2.0) for h, c in ((9, (10, 10)), (30, (10, 30)), (4, (35, 20)))
     ).astype(np.float32)
-    peaks = contrast_peaks(height, diameter_px=DIAMETER, least=5.0)
+    peaks = contrast_peaks(height, distance_px=4.0, least=5.0)
     assert np.argwhere(peaks).tolist() == [[10, 10], [10, 30]]
     assert peaks[10, 10] == height[10, 10]
     assert peaks[10, 30] == 20
@@ -214,3 +214,9 @@ def test_a_lone_peak_keeps_its_height_and_close_ones_add_up():
     gathered = gather_peaks(votes, diameter_px=DIAMETER)
     assert gathered[12, 12] == pytest.approx(6.0, rel=0.03)
     assert gathered[30, 40] > 8.0
+
+
+def test_a_lone_peak_in_a_corner_keeps_its_height_too():
+    votes = np.zeros(SHAPE, np.float32)
+    votes[1, 1] = 6.0
+    assert gather_peaks(votes, diameter_px=DIAMETER)[1, 1] == pytest.approx(6.0, rel=0.03)
