@@ -5,8 +5,8 @@
 runs the default (or ``--preset``) on every movie under the folder that COCUYO_REAL_DATA names,
 keeps the result folders and a picture of each (neurons over the maximum and over the contrast,
 given masks in another colour), and prints what was found and how it agrees with the given masks.
-No weight was trained on these recordings. That recordings soft all over are judged by their own
-sharpest cells (`refer_to_focus`) was built after a look at them; its numbers come from simulations.
+No weight was trained on these recordings. That candidates are judged beside the sharpest of their
+recording (`add_context`) was built after a look at them; its numbers come from simulations.
 """
 
 import argparse

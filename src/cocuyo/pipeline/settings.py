@@ -93,11 +93,14 @@ class PipelineConfig(FrozenConfig):
     verification: VerificationConfig = VerificationConfig()
 
 
+_PLAIN_RING = TraceConfig(local=False)
+
 PRESETS: dict[PresetName, PipelineConfig] = {
     "default": PipelineConfig(),
     "paper": PipelineConfig(
         finish="morphology",
         motion=MotionConfig(method="lucas_kanade"),
+        traces=_PLAIN_RING,
         networks=NetworkConfig(
             # Width 8 instead of the usual 64: what a processor can train; see the model's card.
             unet=UNetConfig(
@@ -109,7 +112,10 @@ PRESETS: dict[PresetName, PipelineConfig] = {
         ),
     ),
     "srname": PipelineConfig(
-        method="blobs", finish="morphology", motion=MotionConfig(method="lucas_kanade")
+        method="blobs",
+        finish="morphology",
+        motion=MotionConfig(method="lucas_kanade"),
+        traces=_PLAIN_RING,
     ),
 }
 """Settings of each preset before training; a model folder holds its own copy."""
