@@ -12,6 +12,8 @@ _HOMES = {
     "Result": "cocuyo.core",
     "RoiSet": "cocuyo.core",
     "open_recording": "cocuyo.io",
+    "read_rois": "cocuyo.io",
+    "extract": "cocuyo.pipeline",
     "segment": "cocuyo.pipeline",
     "simulate": "cocuyo.simulation",
     "evaluate": "cocuyo.evaluation",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from pydantic import ValidationError
 
-    from cocuyo.core import Progress, Recording, Regions, Result
+    from cocuyo.core import BoolArray, FloatArray, Progress, Recording, Regions, Result, RoiSet
     from cocuyo.io import RecordingFacts
     from cocuyo.pipeline import PipelineConfig, PresetName
     from cocuyo.simulation import SimulationConfig, Split
@@ -811,17 +811,96 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _summary(result: "Result", folder: "Path") -> str:
-    """What a run found, in two lines, and where the report lies."""
+    """What was found, in two lines, and where the report lies."""
     accepted = int(result.rois.accepted.sum())
     events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
+    given = result.info.task == "extract"
+    kind, other = ("given ROI", "ROI") if given else ("functional neuron", "candidate")
     lines = [
-        f"{_counted(accepted, 'functional neuron')} with {_counted(events, 'event')} in "
+        f"{_counted(accepted, kind)} with {_counted(events, 'event')} in "
         f"{_duration(result.times_s[-1])} (min:s); "
-        f"{_counted(len(result.rois) - accepted, 'candidate')} rejected."
+        f"{_counted(len(result.rois) - accepted, other)} rejected."
     ]
     lines += [f"Warning: {text}" for text in result.info.warnings]
     lines.append(f"Report: {folder / 'report.html'}")
     return "\n".join(lines)
+
+
+def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of the commands that make a result folder of a recording."""
+    options = (
+        click.option(
+            "--exclude",
+            metavar="MASK",
+            help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
+        ),
+        click.option(
+            "--out", metavar="DIR", help="Result folder; <stem>.cocuyo beside REC by default."
+        ),
+        click.option(
+            "--preset",
+            type=click.Choice(["default", "paper", "srname"]),
+            default="default",
+            show_default=True,
+            help="default: ours; paper: the published method; srname: without networks.",
+        ),
+        click.option(
+            "--model", metavar="NAME|DIR", help="Another trained model, with its settings."
+        ),
+        click.option(
+            "--config", "config_file", metavar="FILE", help="TOML file with settings to change."
+        ),
+        click.option(
+            "--overwrite", is_flag=True, help="Replace a result of cocuyo that is in the way."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What makes a result folder of a recording: where to, how, and of what."""
+
+    folder: "Path"
+    settings: "PipelineConfig"
+    recording: "Recording"
+    exclude: "BoolArray | None"
+
+
+def _prepare(
+    recordings: tuple[str, ...],
+    *,
+    reading: ReadingOptions,
+    exclude: str | None,
+    out: str | None,
+    preset: str,
+    model: str | None,
+    config_file: str | None,
+    overwrite: bool,
+    also_read: tuple[str, ...] = (),
+) -> _Job:
+    """Refuse what cannot be done before anything is read, then open the recording."""
+    from pathlib import Path
+
+    from cocuyo.io import check_destination, read_exclusion
+
+    if len(recordings) > 1 and not reading.join:
+        msg = (
+            f"{len(recordings)} recordings were given. If they are parts of one recording, add "
+            "--join; otherwise run them one by one."
+        )
+        raise click.UsageError(msg)
+    read = [path for path in (*recordings, *also_read, exclude, reading.timestamps) if path]
+    read += [path for path in (config_file, model) if path]
+    folder = check_destination(
+        Path(out) if out is not None else _default_folder(recordings[0]), overwrite, inputs=read
+    )
+    settings = _pipeline_settings(model, preset, config_file)
+    recording = open_from_options(recordings, reading)
+    left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
+    return _Job(folder, settings, recording, left_out)
 
 
 @cli.command(
@@ -835,70 +914,136 @@ Examples:
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="REC...")
 @recording_options
-@click.option(
-    "--exclude",
-    metavar="MASK",
-    help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
-)
-@click.option("--out", metavar="DIR", help="Result folder; <stem>.cocuyo beside REC by default.")
-@click.option(
-    "--preset",
-    type=click.Choice(["default", "paper", "srname"]),
-    default="default",
-    show_default=True,
-    help="default: ours; paper: the published method; srname: without networks.",
-)
-@click.option("--model", metavar="NAME|DIR", help="Another trained model, with its settings.")
-@click.option("--config", "config_file", metavar="FILE", help="TOML file with settings to change.")
+@_result_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in run.json.")
-@click.option("--overwrite", is_flag=True, help="Replace a result of cocuyo that is in the way.")
 def run(
     recordings: tuple[str, ...],
     *,
-    reading: ReadingOptions,
-    exclude: str | None,
-    out: str | None,
     preset: "PresetName",
     model: str | None,
-    config_file: str | None,
     seed: int,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Find the functional neurons of a recording: mask, ROIs, traces, raster, report."""
-    from pathlib import Path
-
-    from cocuyo.io import check_destination, file_identity, read_exclusion, work_folder
+    from cocuyo.io import file_identity, work_folder
     from cocuyo.pipeline import segment, with_inputs
 
-    if len(recordings) > 1 and not reading.join:
-        msg = (
-            f"{len(recordings)} recordings were given. If they are parts of one recording, add "
-            "--join; otherwise run them one by one."
-        )
-        raise click.UsageError(msg)
-    read = [path for path in (*recordings, exclude, reading.timestamps) if path]
-    read += [path for path in (config_file, model) if path]
-    folder = check_destination(
-        Path(out) if out is not None else _default_folder(recordings[0]), overwrite, inputs=read
-    )
-    settings = _pipeline_settings(model, preset, config_file)
-    recording = open_from_options(recordings, reading)
-    left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
-    with work_folder(folder, overwrite=overwrite) as work:
+    job = _prepare(recordings, preset=preset, model=model, overwrite=overwrite, **options)
+    with work_folder(job.folder, overwrite=overwrite) as work:
         with ProgressPrinter() as progress:
             result = segment(
-                recording,
+                job.recording,
                 preset=preset,
                 model=model,
-                config=settings,
-                exclude=left_out,
+                config=job.settings,
+                exclude=job.exclude,
                 seed=seed,
                 work=work,
                 progress=progress,
             )
-        result = with_inputs(result, file_identity(recording.paths))
-        saved = result.save(folder, overwrite=overwrite)
+        result = with_inputs(result, file_identity(job.recording.paths))
+        saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo extract slice.tif --rois RoiSet.zip
+  cocuyo extract after.tif --rois before.cocuyo --align
+  cocuyo extract slice.tif --rois labels.tif --frame-rate 6.67 --out results/drawn
+""",
+)
+@click.argument("recordings", nargs=-1, required=True, metavar="REC...")
+@click.option(
+    "--rois",
+    "source",
+    required=True,
+    metavar="RESULT|FILE",
+    help="Result folder, picture of labels, ImageJ ROI set or .npz.",
+)
+@click.option("--all", "include_rejected", is_flag=True, help="Take rejected ROIs of RESULT too.")
+@click.option(
+    "--align", is_flag=True, help="Move the ROIs of RESULT to where the field lies in REC."
+)
+@recording_options
+@_result_options
+def extract(
+    recordings: tuple[str, ...],
+    *,
+    source: str,
+    include_rejected: bool,
+    align: bool,
+    preset: "PresetName",
+    model: str | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Extract traces, events and raster of given ROIs; nothing is looked for or judged.
+
+    The ROIs come from an earlier result (of a recording before a drug, say), from ImageJ, or from a
+    picture of labels. They lie in the coordinates of the first frame.
+    """
+    from pathlib import Path
+
+    from cocuyo.io import file_identity
+    from cocuyo.pipeline import extract as extract_given
+    from cocuyo.pipeline import with_inputs
+
+    if align and Path(source).is_file():
+        msg = f"--align needs a result folder for --rois; {source} holds no picture of the field."
+        raise click.UsageError(msg)
+    job = _prepare(
+        recordings,
+        preset=preset,
+        model=model,
+        overwrite=overwrite,
+        also_read=(source,),
+        **options,
+    )
+    rois, reference, recording = _read_given(source, job.recording)
+    with ProgressPrinter() as progress:
+        result = extract_given(
+            recording,
+            rois,
+            preset=preset,
+            model=model,
+            config=job.settings,
+            exclude=job.exclude,
+            include_rejected=include_rejected,
+            reference=reference,
+            align=align,
+            progress=progress,
+        )
+    is_result = Path(source).is_dir()
+    (identity,) = file_identity(Path(source) / "result.h5" if is_result else source)
+    inputs = (*file_identity(recording.paths), {**identity, "role": "rois"})
+    result = with_inputs(result, inputs)
+    click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
+
+
+def _read_given(
+    source: str, recording: "Recording"
+) -> "tuple[RoiSet, FloatArray | None, Recording]":
+    """Read given ROIs, the mean picture in which they lie, and what they say of the recording."""
+    import warnings
+    from dataclasses import replace
+    from pathlib import Path
+
+    from cocuyo.io import load_result, read_rois
+
+    if not Path(source).is_dir():
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            rois = read_rois(source, frame_shape=recording.frame_shape)
+        notes = (*recording.notes, *(str(warning.message) for warning in told))
+        return rois, None, replace(recording, notes=notes)
+    before = load_result(source)
+    if recording.diameter_um is None:  # one diameter for both recordings, so equal surrounds
+        notes = (*recording.notes, "The soma diameter is that of the result that gave the ROIs.")
+        recording = replace(recording, diameter_px=before.diameter_px, notes=notes)
+    return before.rois, before.projections.get("mean"), recording
 
 
 def _default_folder(recording: str) -> "Path":
@@ -1055,7 +1200,7 @@ Examples:
 )
 @_training_options
 def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
-    """Third: fit the verifier of candidates; completes the folder DIR/model."""
+    """Third: fit the verifier and the judge of events; completes the folder DIR/model."""
     _train("verifier", preset, work, seed, workers)
 
 

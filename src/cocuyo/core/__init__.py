@@ -27,13 +27,14 @@ from cocuyo.core.result import (
     RunInfo,
     Traces,
 )
-from cocuyo.core.rois import RoiSet
+from cocuyo.core.rois import NO_PIXEL, RoiSet
 from cocuyo.core.settings import FrozenConfig
 
 __all__ = [
     "FLAG_FLASH",
     "FLAG_INVALID",
     "FLAG_UNPLACED",
+    "NO_PIXEL",
     "AnyArray",
     "ArrayMovie",
     "BoolArray",

@@ -25,7 +25,7 @@ class Traces:
     ----------
     raw : ndarray of float32, shape (n_rois, n_frames)
         Mean of the ROI's pixels, in camera counts, motion corrected and otherwise
-        unaltered.
+        unaltered. NaN, like all its other values, for a given ROI without pixels.
     neuropil : ndarray of float32, shape (n_rois, n_frames)
         Mean of the surrounding ring, in camera counts.
     neuropil_coefficient : ndarray of float32, shape (n_rois,)
@@ -163,7 +163,10 @@ class RunInfo:
     warnings, notes : tuple of str
         What the user should know, in sentences.
     inputs : tuple of dict
-        For each file read: ``path``, ``bytes``, ``sha256``.
+        For each file read: ``path``, ``bytes``, ``sha256``; ``role`` "rois" where it gave the
+        ROIs.
+    task : str
+        ``segment`` where neurons were looked for, ``extract`` where the ROIs were given.
     """
 
     preset: str = "default"
@@ -178,6 +181,7 @@ class RunInfo:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: tuple[dict[str, Any], ...] = ()
+    task: str = "segment"
 
 
 @dataclass(frozen=True, eq=False)

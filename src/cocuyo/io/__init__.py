@@ -16,7 +16,7 @@ from cocuyo.io.results import (
     start_partial,
     work_folder,
 )
-from cocuyo.io.truth import load_ground_truth, read_mask
+from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
     "RecordingFacts",
@@ -29,6 +29,7 @@ __all__ = [
     "partial_folder",
     "read_exclusion",
     "read_mask",
+    "read_rois",
     "save_npz_atomic",
     "save_result",
     "start_partial",

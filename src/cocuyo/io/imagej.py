@@ -1,16 +1,29 @@
 """Pictures and ROI sets as ImageJ reads them."""
 
+import re
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cocuyo.core import AnyArray, BoolArray, ResultError, RoiSet, outline
+from cocuyo.core import (
+    NO_PIXEL,
+    AnyArray,
+    BoolArray,
+    LabelArray,
+    ResultError,
+    RoiSet,
+    outline,
+)
 
 # Path segments of ImageJ's composite ROIs, after java.awt.geom.PathIterator.
 _MOVE, _LINE, _QUADRATIC, _CUBIC, _CLOSE = 0, 1, 2, 3, 4
 _CURVE_STEPS = 16
+_MAX_COORDINATE = 1e7
+_MAX_BYTES = 256e6
+"""Size to which an ROI set may unpack; an ROI takes some hundred bytes."""
 
 
 def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> None:
@@ -47,11 +60,17 @@ def write_roi_set(path: Path, rois: RoiSet) -> None:
     rois : RoiSet
         The candidates.
     """
+    taken: set[str] = set()
     with zipfile.ZipFile(path, "w", compression=zipfile.ZIP_DEFLATED) as archive:
         for roi in np.flatnonzero(rois.accepted):
             name = rois.ids[roi]
+            # An id that a person gave may not be a file's name; the ROI itself carries the id.
+            stem = re.sub(r'^\.|[\\/:*?"<>|\x00-\x1f]', "_", name)
+            while stem in taken:
+                stem += "_"
+            taken.add(stem)
             # A fixed date: equal results give equal files.
-            entry = zipfile.ZipInfo(f"{name}.roi", date_time=(1980, 1, 1, 0, 0, 0))
+            entry = zipfile.ZipInfo(f"{stem}.roi", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, _encode(rois, int(roi), name))
 
@@ -106,55 +125,168 @@ def read_roi_set(path: Path, frame_shape: tuple[int, int]) -> tuple[list[str], l
     ResultError
         If the file is no ROI set, an ROI has no area, or lies outside the frame.
     """
-    import roifile
-
-    try:
-        found = roifile.ImagejRoi.fromfile(path)
-    except Exception as error:  # readers raise whatever they like on bad bytes
-        msg = f"{path} cannot be read as an ROI set of ImageJ ({error}); save it again there."
-        raise ResultError(msg) from error
     names, masks = [], []
-    for roi in found if isinstance(found, list) else [found]:
-        mask = _fill(_rings(roi, path), frame_shape)
-        if not mask.any():
+    for roi in draw_roi_set(path, frame_shape):
+        if roi.lack == NO_PIXEL:
             msg = (
                 f"ROI {roi.name or '(unnamed)'} of {path} holds no pixel of a frame of "
                 f"{frame_shape[0]} x {frame_shape[1]} (rows x columns); is it the set of "
                 "another recording?"
             )
             raise ResultError(msg)
-        names.append(str(roi.name))
+        if roi.lack:
+            msg = (
+                f"ROI {roi.name or '(unnamed)'} of {path} {roi.lack}; a ROI set needs polygons, "
+                "rectangles, ovals or freehand areas."
+            )
+            raise ResultError(msg)
+        mask = np.zeros(frame_shape, np.bool_)
+        mask.ravel()[roi.pixels] = True
+        names.append(roi.name)
         masks.append(mask)
     return names, masks
 
 
-def _rings(roi: Any, path: Path) -> list[AnyArray]:
+@dataclass(frozen=True, eq=False)
+class DrawnRoi:
+    """One ROI of an ImageJ ROI set.
+
+    Attributes
+    ----------
+    name : str
+        Its name; empty where it has none.
+    pixels : ndarray of int32, shape (n_pixels,)
+        Flat indices of the pixels whose centre lies inside, rising.
+    lack : str
+        Why there is no pixel, in words; empty where there is one.
+    """
+
+    name: str
+    pixels: LabelArray
+    lack: str
+
+
+def draw_roi_set(path: Path, frame_shape: tuple[int, int]) -> list[DrawnRoi]:
+    """Draw every ROI of an ImageJ ROI set; those without area or outside the frame say so.
+
+    Polygons, freehand and traced areas, ellipses, ovals, rectangles (rotated ones too) and
+    composite ROIs have an area; coordinates may be fractions of a pixel. Nothing in a file is
+    executed.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.zip`` of the ROI manager, or a single ``.roi`` file.
+    frame_shape : tuple of int
+        Number of rows and columns of the picture they belong to.
+
+    Returns
+    -------
+    list of DrawnRoi
+        In the order of the file.
+
+    Raises
+    ------
+    ResultError
+        If the file is no ROI set.
+    """
+    drawn = []
+    for name, roi in _decode_roi_set(path):
+        lack = _without_area(roi)
+        pixels = np.zeros(0, np.int32)
+        if not lack:
+            try:
+                rings = _rings(roi)
+                pixels = np.flatnonzero(_fill(rings, frame_shape)).astype(np.int32)
+            except (ValueError, IndexError, OverflowError) as error:
+                msg = (
+                    f"ROI {name or '(unnamed)'} of {path} is damaged ({error}); "
+                    "draw it again in ImageJ."
+                )
+                raise ResultError(msg) from error
+            lack = "" if len(pixels) else NO_PIXEL
+        drawn.append(DrawnRoi(name, pixels, lack))
+    return drawn
+
+
+def _decode_roi_set(path: Path) -> list[tuple[str, Any]]:
+    """Name and content of each ROI; the name of its file where it carries none."""
+    import roifile
+
+    found: list[tuple[str, Any]] = []
+    try:
+        if path.suffix.lower() != ".zip":
+            found.append((path.stem, roifile.ImagejRoi.frombytes(path.read_bytes())))
+        else:
+            with zipfile.ZipFile(path) as archive:
+                for entry in _roi_entries(archive):
+                    roi = roifile.ImagejRoi.frombytes(archive.read(entry))
+                    found.append((Path(entry.filename).name.removesuffix(".roi"), roi))
+    except Exception as error:  # readers raise whatever they like on bad bytes
+        msg = f"{path} cannot be read as an ROI set of ImageJ ({error}); save it again there."
+        raise ResultError(msg) from error
+    return [(str(roi.name) or stem, roi) for stem, roi in found]
+
+
+def _roi_entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Leave out folders, and what macOS adds to an archive; refuse one that would fill memory."""
+    entries = []
+    for entry in archive.infolist():
+        name = entry.filename.rpartition("/")[2]
+        if not (entry.is_dir() or name.startswith("._") or name == ".DS_Store"):
+            entries.append(entry)
+    n_bytes = sum(entry.file_size for entry in entries)
+    if n_bytes > _MAX_BYTES:
+        msg = f"it would unpack to {n_bytes / 1e6:.0f} MB"
+        raise ValueError(msg)
+    return entries
+
+
+def _without_area(roi: Any) -> str:
+    """Say why an ROI has no area; empty where it may have one."""
+    import roifile
+
+    kinds, subtypes = roifile.ROI_TYPE, roifile.ROI_SUBTYPE
+    areas = (kinds.RECT, kinds.OVAL, kinds.POLYGON, kinds.FREEHAND, kinds.TRACED)
+    if roi.multi_coordinates is not None:
+        return ""
+    if roi.subtype in (subtypes.TEXT, subtypes.IMAGE, subtypes.ARROW):
+        kind = roi.subtype.name.lower()
+    elif roi.roitype not in areas:
+        kind = roi.roitype.name.lower()
+    else:
+        return ""
+    return f"is {'an' if kind[0] in 'aeiou' else 'a'} {kind}, which has no area"
+
+
+def _rings(roi: Any) -> list[AnyArray]:
     """Outlines of one ROI as arrays of (x, y) in corner coordinates."""
     import roifile
 
     kind = roifile.ROI_TYPE
-    if roi.multi_coordinates is not None:
-        return _path_rings(roi.multi_coordinates)
     left, top, right, bottom = roi.left, roi.top, roi.right, roi.bottom
     if roi.widthd > 0 and roi.heightd > 0:
         left, top, right, bottom = roi.xd, roi.yd, roi.xd + roi.widthd, roi.yd + roi.heightd
-    if roi.roitype == kind.RECT:
-        return [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)]
-    if roi.roitype == kind.OVAL:
+    if roi.multi_coordinates is not None:
+        rings = _path_rings(roi.multi_coordinates)
+    elif roi.roitype == kind.RECT:
+        rings = [np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)]
+    elif roi.roitype == kind.OVAL:
         angle = np.linspace(0, 2 * np.pi, 256, endpoint=False)
         x = (left + right) / 2 + (right - left) / 2 * np.cos(angle)
         y = (top + bottom) / 2 + (bottom - top) / 2 * np.sin(angle)
-        return [np.column_stack([x, y])]
-    if roi.roitype in (kind.POLYGON, kind.FREEHAND, kind.TRACED):
-        if roi.subpixel_coordinates is not None:
-            return [np.asarray(roi.subpixel_coordinates, float)]
-        if roi.integer_coordinates is not None and len(roi.integer_coordinates):
-            return [np.asarray(roi.integer_coordinates, float) + np.array([left, top])]
-    msg = (
-        f"ROI {roi.name or '(unnamed)'} of {path} is a {roi.roitype.name.lower()}, which has no "
-        "area; a ROI set needs polygons, rectangles, ovals or freehand areas."
-    )
-    raise ResultError(msg)
+        rings = [np.column_stack([x, y])]
+    elif roi.subpixel_coordinates is not None:
+        rings = [np.asarray(roi.subpixel_coordinates, float)]
+    elif roi.integer_coordinates is not None and len(roi.integer_coordinates):
+        rings = [np.asarray(roi.integer_coordinates, float) + np.array([left, top])]
+    else:
+        msg = "it has no outline"
+        raise ValueError(msg)
+    if not all(np.all(np.abs(ring) < _MAX_COORDINATE) for ring in rings):  # NaN is not, either
+        msg = "its outline lies beyond any picture"
+        raise ValueError(msg)
+    return rings
 
 
 def _path_rings(path: AnyArray) -> list[AnyArray]:

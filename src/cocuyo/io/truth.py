@@ -1,5 +1,6 @@
 """Cells of a field of view, read from any file that states them."""
 
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,17 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from cocuyo.core import AnyArray, BoolArray, Periods, Regions, ResultError, SettingsError
-from cocuyo.io.imagej import read_roi_set
+from cocuyo.core import (
+    NO_PIXEL,
+    AnyArray,
+    BoolArray,
+    Periods,
+    Regions,
+    ResultError,
+    RoiSet,
+    SettingsError,
+)
+from cocuyo.io.imagej import draw_roi_set, read_roi_set
 from cocuyo.io.results import load_result
 from cocuyo.io.sources import decode_picture
 from cocuyo.io.tiff import quiet_tifffile
@@ -67,14 +77,124 @@ def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None =
     except SettingsError as error:
         msg = f"{path}: {error}"
         raise ResultError(msg) from error
-    if frame_shape is not None and regions.frame_shape != tuple(frame_shape):
+    if frame_shape is not None:
+        _check_shape(path, regions.frame_shape, frame_shape)
+    return regions
+
+
+def _check_shape(path: Path, shape: tuple[int, int], frame_shape: tuple[int, int]) -> None:
+    if shape != tuple(frame_shape):
         msg = (
-            f"{path} has {regions.frame_shape[0]} x {regions.frame_shape[1]} pixels (rows x "
-            f"columns), the recording {frame_shape[0]} x {frame_shape[1]}; give the cells of "
-            "this recording."
+            f"{path} has {shape[0]} x {shape[1]} pixels (rows x columns), the recording "
+            f"{frame_shape[0]} x {frame_shape[1]}; give the cells of this recording."
         )
         raise ResultError(msg)
-    return regions
+
+
+def read_rois(path: str | Path, *, frame_shape: tuple[int, int]) -> RoiSet:
+    """Read ROIs whose traces are wanted: drawn by hand, or of a result.
+
+    Names stay: the ids of a result folder, the names of an ROI set (a name that is there twice
+    gets a number, with a warning). Labels give ``roi_0001`` for label 1 and so on.
+
+    Parameters
+    ----------
+    path : str or Path
+        One of: a result folder of cocuyo; a TIFF or PNG of labels; an ROI set of ImageJ
+        (``.zip``, ``.roi``); an ``.npz`` with ``footprints`` (n, Y, X) and optionally
+        ``ignore`` (n,).
+    frame_shape : tuple of int
+        Rows and columns of the recording.
+
+    Returns
+    -------
+    RoiSet
+        The ROIs in the order of the file. Weights are those of the file, 1 where it has none; an
+        ``.npz`` is cut at half of each maximum. Not accepted are the rejected ones of a result
+        folder, the ignored ones of an ``.npz``, and ROIs without area or outside the frame, each
+        with a reason.
+
+    Raises
+    ------
+    ResultError
+        If the file is absent, cannot be read, holds no ROI, or belongs to frames of another
+        size.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in _ROI_SETS and path.is_file():
+        rois = _drawn_rois(path, frame_shape)
+    elif suffix in _PICTURES and path.is_file():
+        rois = _labelled_rois(path)
+    elif path.is_dir():
+        rois = load_result(path).rois
+    else:
+        regions = load_ground_truth(path)
+        if regions.footprints is None:
+            msg = f"{path} holds a mask only, which does not part the ROIs; give footprints."
+            raise ResultError(msg)
+        given = ["is ignored in the file" if ignored else "" for ignored in regions.ignored]
+        rois = RoiSet.given(
+            regions.footprints, regions.frame_shape, accepted=~regions.ignored, reasons=given
+        )
+    _check_shape(path, rois.frame_shape, frame_shape)
+    if len(rois) == 0:
+        msg = f"{path} holds no ROI; give one with at least one."
+        raise ResultError(msg)
+    return rois
+
+
+def _drawn_rois(path: Path, frame_shape: tuple[int, int]) -> RoiSet:
+    drawn = draw_roi_set(path, frame_shape)
+    if drawn and all(roi.lack == NO_PIXEL for roi in drawn):
+        msg = (
+            f"No ROI of {path} holds a pixel of a frame of {frame_shape[0]} x {frame_shape[1]} "
+            "(rows x columns); is it the set of another recording?"
+        )
+        raise ResultError(msg)
+    pixels = [roi.pixels for roi in drawn]
+    footprints = _csr(
+        [0, *np.cumsum([p.size for p in pixels]).tolist()],
+        list(pixels),
+        [np.ones(p.size) for p in pixels],
+        frame_shape[0] * frame_shape[1],
+    )
+    ids = _unique_ids([roi.name for roi in drawn], path)
+    return RoiSet.given(footprints, frame_shape, ids=ids, reasons=[roi.lack for roi in drawn])
+
+
+def _unique_ids(names: list[str], path: Path) -> list[str]:
+    """Make ids of names: one line each, none empty, none twice."""
+    ids: dict[str, None] = {}
+    repeated = []
+    for i, name in enumerate(names):
+        text = "".join(letter if letter.isprintable() else " " for letter in name)
+        first = " ".join(text.split()) or f"roi_{i + 1:04d}"
+        unique, n = first, 2
+        while unique in ids or unique == "time_s":  # the first column of a table of traces
+            unique, n = f"{first}_{n}", n + 1
+        if unique != first:
+            repeated.append(f"{first!r} is called {unique!r}")
+        ids[unique] = None
+    if repeated:
+        warnings.warn(
+            f"Each ROI needs a name of its own; in {path} {', '.join(repeated)}.", stacklevel=4
+        )
+    return list(ids)
+
+
+def _labelled_rois(path: Path) -> RoiSet:
+    image = _read_picture(path)
+    values, footprints = _label_footprints(image, path)
+    white = 255 if image.dtype.kind not in "u" else np.iinfo(image.dtype).max
+    if image.dtype == np.bool_ or values.tolist() == [white]:
+        msg = (
+            f"{path} is a mask: one value does not say which pixels are one ROI. Give a picture "
+            "of labels (0 outside, 1, 2, ... in the ROIs)."
+        )
+        raise ResultError(msg)
+    ids = [f"roi_{int(value):04d}" for value in values]
+    return RoiSet.given(footprints, (int(image.shape[0]), int(image.shape[1])), ids=ids)
 
 
 def read_mask(path: str | Path) -> BoolArray:
@@ -290,6 +410,13 @@ def _from_picture(path: Path) -> Regions:
     byte_mask = image.dtype == np.uint8 and values.tolist() in ([], [1], [255])
     if image.dtype == np.bool_ or byte_mask:
         return Regions(shape, mask=np.asarray(image != 0), name=path.stem)
+    return Regions(shape, footprints=_label_footprints(image, path)[1], name=path.stem)
+
+
+def _label_footprints(image: AnyArray, path: Path) -> tuple[AnyArray, sparse.csr_array]:
+    """Values of the labels, rising, and the pixels of each."""
+    values, sizes = np.unique(image, return_counts=True)
+    values, sizes = values[values != 0], sizes[values != 0]
     if image.dtype.kind == "f" and not np.array_equal(values, np.round(values)):
         msg = (
             f"{path} holds fractions; give a picture of whole labels or a mask "
@@ -299,12 +426,9 @@ def _from_picture(path: Path) -> Regions:
     if values.size and values[0] < 0:
         msg = f"{path} holds negative labels; give 0 outside and 1, 2, ... in the cells."
         raise ResultError(msg)
-    flat = image.ravel()
-    order = np.argsort(flat, kind="stable")
-    order = order[flat[order] != 0]
-    sizes = np.searchsorted(flat[order], values, side="right")
-    footprints = _csr([0, *sizes.tolist()], [order], [np.ones(order.size)], flat.size)
-    return Regions(shape, footprints=footprints, name=path.stem)
+    order = np.argsort(image.ravel(), kind="stable")[image.size - int(sizes.sum()) :]
+    indptr = [0, *np.cumsum(sizes).tolist()]
+    return values, _csr(indptr, [order], [np.ones(order.size)], image.size)
 
 
 def _read_picture(path: Path) -> AnyArray:

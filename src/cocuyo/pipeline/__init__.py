@@ -1,6 +1,7 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
 from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
+from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
     Finished,
@@ -35,6 +36,7 @@ __all__ = [
     "ScaleConfig",
     "analyse",
     "blob_labels",
+    "extract",
     "extract_traces",
     "final_mask",
     "find_rois",

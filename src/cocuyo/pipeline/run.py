@@ -33,6 +33,7 @@ from cocuyo.pipeline.analysis import (
     kept_analysis,
     network_shape,
 )
+from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import require_frames
@@ -112,7 +113,7 @@ def segment(
     >>> result.raster.shape[1]
     60
     """
-    clock = _Clock()
+    clock = Clock()
     loaded = load_model(model if model is not None else preset)
     settings = config if config is not None else loaded.settings.pipeline
     recording.rate_hz  # noqa: B018 - raises before any work where no rate is known
@@ -138,8 +139,11 @@ def segment(
                 progress=progress,
             )
             if work is not None:
-                keep_analysis(work / _FIRST_PASS, analysis, key=key)
-    _report_motion(analysis, settings, notes, warnings)
+                try:
+                    keep_analysis(work / _FIRST_PASS, analysis, key=key)
+                except OSError as error:  # a full disk: the result's own message will say it
+                    notes.append(f"The maps could not be kept for a second start ({error}).")
+    report_motion(analysis, settings, notes, warnings)
     with clock.measure("finishing"):
         found = find_rois(
             recording,
@@ -150,15 +154,74 @@ def segment(
             judge=loaded.judge,
             progress=progress,
         )
+    return assemble(
+        recording,
+        analysis,
+        found,
+        model=loaded,
+        settings=settings,
+        diameter_px=diameter_px,
+        networks=networks,
+        seed=seed,
+        timings_s=clock.seconds,
+        warnings=warnings,
+        notes=notes,
+    )
+
+
+def assemble(
+    recording: Recording,
+    analysis: Analysis,
+    found: Finished,
+    *,
+    model: Model,
+    settings: PipelineConfig,
+    diameter_px: float,
+    networks: Engine | None,
+    seed: int,
+    timings_s: dict[str, float],
+    warnings: list[str],
+    notes: list[str],
+) -> Result:
+    """Put a result together from what the passes over a recording gave.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    analysis : Analysis
+        Of the first pass.
+    found : Finished
+        ROIs with their traces and events.
+    model : Model
+        The model that was used.
+    settings : PipelineConfig
+        Settings of the run.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    networks : Engine or None
+        What ran the networks.
+    seed : int
+        To be recorded.
+    timings_s : dict of float
+        Wall time of each stage, in seconds.
+    warnings, notes : list of str
+        What the user should know.
+
+    Returns
+    -------
+    Result
+        The result.
+    """
     info = RunInfo(
-        preset=loaded.settings.preset,
-        model=loaded.settings.name,
+        preset=model.settings.preset,
+        model=model.settings.name,
         settings=settings.model_dump(mode="json"),
         seed=seed,
         versions=_versions(),
         engine=networks.name if networks is not None else "none",
         precision=networks.precision if networks is not None else "f32",
-        timings_s=clock.seconds,
+        timings_s=timings_s,
         peak_memory_mb=_peak_memory_mb(),
         warnings=tuple(warnings),
         notes=tuple(notes),
@@ -338,10 +401,20 @@ def _load_networks(
     )
 
 
-def _report_motion(
+def report_motion(
     analysis: Analysis, config: PipelineConfig, notes: list[str], warnings: list[str]
 ) -> None:
-    """Say what motion correction did."""
+    """Say what motion correction did.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the first pass.
+    config : PipelineConfig
+        Settings.
+    notes, warnings : list of str
+        Sentences are added to them.
+    """
     motion = analysis.motion
     flags = np.asarray(motion.flags)
     for flag, what in (
@@ -398,7 +471,7 @@ def _peak_memory_mb() -> float:
     return peak / (1024.0**2 if sys.platform == "darwin" else 1024.0)
 
 
-class _Clock:
+class Clock:
     """Wall time of named stages."""
 
     def __init__(self) -> None:

@@ -124,7 +124,15 @@ class Activity:
 
 
 class EventJudge(Perceptron):
-    """Judges peaks of a trace by what `propose_events` says of them."""
+    """Judges peaks of a trace by what `propose_events` says of them.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of float32, shape (n_features,)
+        Standardisation of the features.
+    weights, biases : tuple of ndarray of float32
+        Layers; ReLU between them, a sigmoid after the last.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = EVENT_FEATURES
     role: ClassVar[str] = "judge of events"

@@ -122,7 +122,15 @@ class VerificationConfig(FrozenConfig):
 
 
 class Verifier(Perceptron):
-    """Judges candidates by the figures of `describe_candidate` and `add_context`."""
+    """Judges candidates by the figures of `describe_candidate` and `add_context`.
+
+    Attributes
+    ----------
+    mean, scale : ndarray of float32, shape (n_features,)
+        Standardisation of the features.
+    weights, biases : tuple of ndarray of float32
+        Layers; ReLU between them, a sigmoid after the last.
+    """
 
     inputs: ClassVar[tuple[str, ...]] = FEATURES
     role: ClassVar[str] = "verifier"

@@ -68,9 +68,12 @@ def outline_path(rois: RoiSet, roi: int) -> str:
     Returns
     -------
     str
-        The ``d`` attribute; filled by the even-odd rule it covers the ROI's pixels.
+        The ``d`` attribute; filled by the even-odd rule it covers the ROI's pixels. Empty for an
+        ROI without pixels.
     """
     rows, columns, _ = rois.pixels(roi)
+    if len(rows) == 0:
+        return ""
     top, left = int(rows.min()), int(columns.min())
     crop = np.zeros((int(rows.max()) - top + 1, int(columns.max()) - left + 1), np.bool_)
     crop[rows - top, columns - left] = True
@@ -156,8 +159,11 @@ def outlines_layer(result: Result, rois: Sequence[int]) -> str:
     parts = []
     for roi in rois:
         kind = "yes" if result.rois.accepted[roi] else "no"
+        path = outline_path(result.rois, roi)
+        if not path:
+            continue
         parts.append(
-            f'<path class="roi {kind}" data-roi="{roi}" d="{outline_path(result.rois, roi)}">'
+            f'<path class="roi {kind}" data-roi="{roi}" d="{path}">'
             f"<title>{html.escape(roi_name(result, roi))}</title></path>"
         )
     return f'<g class="rois">{"".join(parts)}</g>'

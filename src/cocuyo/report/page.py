@@ -154,9 +154,12 @@ def _header(result: Result) -> str:
             f"{result.pixel_size_um:.4g} µm",
             f"soma diameter used: {diameter:.1f} µm",
         )
+    kind, of_all, where = "neurons accepted", "candidates", "in accepted neurons"
+    if _given(result):
+        kind, of_all, where = "ROIs in view", "given", "in these ROIs"
     facts = [
-        ("neurons accepted", str(n_accepted), f"of {len(rois)} candidates"),
-        ("events", str(_accepted_events(result)), "in accepted neurons"),
+        (kind, str(n_accepted), f"of {len(rois)} {of_all}"),
+        ("events", str(_accepted_events(result)), where),
         ("duration", _duration(duration), f"{result.n_frames} frames"),
         ("frame rate", f"{result.frame_rate_hz:.4g} Hz", f"{columns} × {rows} pixels"),
         scale,
@@ -174,6 +177,11 @@ def _header(result: Result) -> str:
         f"<h1>{_escape(result.name)}</h1><p>Report written {now}.</p>"
         f'<dl class="facts">{cards}</dl>{_rejections(result)}</header>'
     )
+
+
+def _given(result: Result) -> bool:
+    """Whether the ROIs were given, not found."""
+    return result.info.task == "extract"
 
 
 def _rejections(result: Result) -> str:
@@ -218,6 +226,12 @@ def _messages(result: Result) -> str:
 
 def _nothing_found(result: Result) -> str:
     n = len(result.rois)
+    if _given(result):
+        return (
+            '<section class="box empty"><h2>No ROI is in view</h2><p>The table below says why; '
+            "look at the shifts and pictures, and whether the ROIs belong to this recording.</p>"
+            "</section>"
+        )
     if n:
         what = (
             f"{n} candidates were found and none was accepted. The table below says why each "
@@ -242,6 +256,8 @@ def _nothing_found(result: Result) -> str:
 def _field(result: Result, shown: Sequence[int]) -> str:
     images = dict(result.projections)
     images["probability"] = result.probability
+    if _given(result):
+        del images["probability"]  # no network has seen this recording
     available = [(key, text) for key, text in _PICTURES if key in images]
     if not available:
         return ""
@@ -278,7 +294,8 @@ def _field(result: Result, shown: Sequence[int]) -> str:
     any_rejected = len(accepted) < len(shown)
     rejected_box = (
         '<label><input type="checkbox" id="show-rejected"'
-        f"{'' if accepted else ' checked'}> show rejected candidates</label>"
+        f"{'' if accepted else ' checked'}> show rejected "
+        f"{'ROIs' if _given(result) else 'candidates'}</label>"
     )
     hint = '<p class="hint">Click an outline or a number to see its trace.</p>' if shown else ""
     caption = (
@@ -286,12 +303,13 @@ def _field(result: Result, shown: Sequence[int]) -> str:
         if accepted
         else "The field of view; no ROI was accepted, so the mask is empty"
     )
+    title = "Given ROIs" if _given(result) else "Neurons"
     second = (
         f"<figure>{numbers}<figcaption>ROI numbers, as in labels.tif and the raster"
         "</figcaption></figure>"
     )
     parts.append(
-        f"<section><h2>{'Neurons' if accepted else 'Field of view'}</h2>{hint}"
+        f"<section><h2>{title if accepted else 'Field of view'}</h2>{hint}"
         f'<form class="choices" id="base-form">{choices}{rejected_box if any_rejected else ""}'
         f'</form><div class="pair"><figure>{outlines}<figcaption>{caption}</figcaption></figure>'
         f"{second if accepted else ''}</div></section>"
@@ -382,7 +400,8 @@ def _table(result: Result, shown: Sequence[int]) -> str:
     diameter = 2 * np.sqrt(rois.area_px / math.pi)
     heads = ["number", "id", "y / px", "x / px", "area / px"]
     heads += ["diameter / px" if size is None else "diameter / µm"]
-    heads += ["score", "SNR", "events", "verdict"]
+    heads += [] if _given(result) else ["score"]
+    heads += ["SNR", "events", "verdict"]
     head = "".join(
         f'<th scope="col"><button type="button">{_escape(name)}</button></th>' for name in heads
     )
@@ -392,11 +411,11 @@ def _table(result: Result, shown: Sequence[int]) -> str:
         values = [
             str(int(rois.labels[roi])) if accepted else "",
             rois.ids[roi],
-            f"{rois.centroids[roi, 0]:.1f}",
-            f"{rois.centroids[roi, 1]:.1f}",
+            _number(rois.centroids[roi, 0], 1),
+            _number(rois.centroids[roi, 1], 1),
             str(int(rois.area_px[roi])),
             f"{diameter[roi] * (size or 1):.1f}",
-            _number(rois.score[roi], 2),
+            *([] if _given(result) else [_number(rois.score[roi], 2)]),
             _number(rois.snr[roi], 1),
             str(int(counts[roi])),
             _verdict(result, roi),
@@ -407,7 +426,8 @@ def _table(result: Result, shown: Sequence[int]) -> str:
     if len(shown) < len(rois):
         rest = f" {len(shown)} of {len(rois)} are shown; all are in <code>rois.csv</code>."
     return (
-        '<section class="long"><h2>All candidates</h2><p><span class="hint">Click a heading '
+        f'<section class="long"><h2>All {"given ROIs" if _given(result) else "candidates"}</h2>'
+        '<p><span class="hint">Click a heading '
         "to sort, a row to see its trace.</span>"
         f'{rest}</p><form class="choices" id="table-form">'
         '<label><input type="radio" name="which" value="all" checked> all</label>'
@@ -434,7 +454,7 @@ def _provenance(result: Result) -> str:
         text = str(entry.get("path", ""))
         if entry.get("sha256"):
             text += f" (sha256 {entry['sha256']})"
-        lines.append(("input", text))
+        lines.append((f"input ({entry['role']})" if "role" in entry else "input", text))
     facts = "".join(f"<tr><th>{_escape(k)}</th><td>{_escape(v)}</td></tr>" for k, v in lines)
     settings = json.dumps(info.settings, indent=2, default=str, ensure_ascii=False)
     if len(settings) > _SETTINGS_CHARACTERS:
@@ -460,8 +480,9 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
             _verdict(result, roi),
             f"{int(counts[roi])} event{'' if counts[roi] == 1 else 's'}",
             f"SNR {_number(rois.snr[roi], 1) or '–'}",
-            f"score {_number(rois.score[roi], 2) or '–'}",
         ]
+        if not _given(result):
+            about.append(f"score {_number(rois.score[roi], 2) or '–'}")
         threshold = float(result.traces.threshold[roi])
         entries.append(
             {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from cocuyo.core import RoiSet
+from cocuyo.core import RoiSet, SettingsError
 
 
 def roi_set(rows, *, shape=(4, 6), accepted=None):
@@ -72,3 +72,46 @@ def test_the_pixels_of_a_roi_are_rows_columns_and_weights():
     assert rows.tolist() == [1, 1]
     assert columns.tolist() == [1, 3]
     assert weights.tolist() == pytest.approx([1.0, 0.5])
+
+
+def test_given_masks_become_rois_in_their_order():
+    masks = np.zeros((2, 3, 4), np.bool_)
+    masks[0, 1, 1:3] = masks[1, 2, 0] = True
+    rois = RoiSet.given(masks, ids=["left", "right"])
+    np.testing.assert_array_equal(rois.footprints.toarray().reshape(masks.shape), masks)
+    assert rois.ids == ("left", "right")
+    assert rois.accepted.all()
+    assert rois.frame_shape == (3, 4)
+    assert np.isnan(rois.score).all()
+
+
+def test_given_weights_keep_their_proportions_below_a_largest_of_one():
+    rois = RoiSet.given(np.array([[[0, 2.0, 4.0]], [[3.0, 0, 0]]]))
+    assert rois.footprints.toarray().tolist() == [[0, 0.5, 1], [1, 0, 0]]
+
+
+def test_a_given_roi_without_pixels_stays_rejected_with_a_reason_and_lies_nowhere():
+    masks = np.ones((3, 2, 2))
+    masks[1:] = 0
+    rois = RoiSet.given(masks, reasons=["", "", "is a point"])
+    assert rois.accepted.tolist() == [True, False, False]
+    assert rois.reasons == ("", "has no pixel in the frame", "is a point")
+    assert rois.centroids[0].tolist() == [0.5, 0.5]
+    assert np.isnan(rois.centroids[1:]).all()
+    assert rois.label_image().tolist() == [[1, 1], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("footprints", "given", "message"),
+    [
+        (np.ones((2, 3)), {}, r"\(n_rois, Y, X\)"),
+        (np.full((1, 2, 2), np.nan), {}, "not finite"),
+        (np.full((1, 2, 2), -1.0), {}, "negative"),
+        (sparse.csr_array(np.ones((1, 6))), {"frame_shape": (2, 2)}, "6 pixels"),
+        (np.ones((2, 2, 2)), {"ids": ["a", "a"]}, "different ids"),
+        (np.ones((2, 2, 2)), {"accepted": np.ones(3, np.bool_)}, "each of 2 ROIs"),
+    ],
+)
+def test_given_rois_that_contradict_themselves_are_refused(footprints, given, message):
+    with pytest.raises(SettingsError, match=message):
+        RoiSet.given(footprints, **given)

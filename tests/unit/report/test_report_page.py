@@ -261,3 +261,45 @@ def test_the_file_is_the_page(tmp_path):
 def test_a_name_that_is_not_unicode_can_be_written(tmp_path):
     path = write_report(make_result(name="slice\udcff"), tmp_path / "report.html")
     assert "slice?" in path.read_text("utf-8")
+
+
+def given(result):
+    """Make its ROIs given ones, the last one without pixels and so without traces."""
+    footprints = result.rois.footprints.tolil()
+    footprints[len(result.rois) - 1] = 0
+    rois = RoiSet.given(footprints.tocsr(), result.rois.frame_shape, ids=result.rois.ids)
+    traces = {}
+    for field in dataclasses.fields(Traces):
+        traces[field.name] = getattr(result.traces, field.name).copy()
+        traces[field.name][-1] = np.nan
+    return dataclasses.replace(
+        result,
+        rois=rois,
+        traces=Traces(**traces),
+        info=dataclasses.replace(result.info, task="extract"),
+    )
+
+
+def test_the_page_of_given_rois_speaks_of_them_and_shows_neither_score_nor_probability():
+    page = render_report(given(make_result()))
+    text = text_of(page)
+    for words in ("ROIs in view 5 of 6 given", "Given ROIs", "has no pixel in the frame"):
+        assert words in text
+    for words in ("score", "network probability", "candidate", "neuron"):
+        assert words not in text.partition("Complete settings")[0]
+
+
+def test_a_given_roi_without_pixels_has_a_row_and_no_outline():
+    page = render_report(given(make_result()))
+    rows = [a["data-roi"] for tag, a in read(page).elements if tag == "tr" and "data-roi" in a]
+    paths = [a for tag, a in read(page).elements if tag == "path" and "data-roi" in a]
+    assert "5" in rows
+    assert [a["data-roi"] for a in paths] == ["0", "1", "2", "3", "4"]
+    assert "NaN" not in json.dumps(data_of(page))
+
+
+def test_a_page_without_a_given_roi_in_view_says_where_to_look():
+    result = given(make_result())
+    text = text_of(render_report(with_rois(result, accepted=np.zeros(6, np.bool_))))
+    assert "No ROI is in view" in text
+    assert "frame rate:" not in text
