@@ -102,7 +102,7 @@ class VerificationConfig(FrozenConfig):
     """Acceptance of candidates."""
 
     min_score: float = Field(
-        default=0.3,
+        default=0.4,
         ge=0,
         le=1,
         description="Candidates scored lower are rejected. Higher accepts fewer false ROIs.",
