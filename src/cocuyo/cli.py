@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cocuyo.core import BoolArray, FloatArray, Progress, Recording, Regions, Result, RoiSet
     from cocuyo.io import RecordingFacts
     from cocuyo.pipeline import PipelineConfig, PresetName
+    from cocuyo.population import EnsembleConfig
     from cocuyo.simulation import SimulationConfig, Split
 
 EXIT_FAILURE = 1
@@ -1054,6 +1055,170 @@ def _default_folder(recording: str) -> "Path":
     path = Path(os.path.abspath(recording))  # noqa: PTH100 - resolves "." but keeps links
     name = path.name if path.is_dir() else path.stem
     return path.parent / f"{name}.cocuyo"
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo ensembles slice.cocuyo
+  cocuyo ensembles slice.cocuyo --stimuli light.csv --after 3
+  cocuyo ensembles slice.cocuyo --threshold maximum --shuffles 10000 --out strict
+""",
+)
+@click.argument("source", metavar="RESULT")
+@click.option(
+    "--out", metavar="DIR", help="Folder to make; <stem>.ensembles beside RESULT by default."
+)
+@click.option(
+    "--stimuli",
+    "stimuli_file",
+    metavar="CSV",
+    help="Times of stimuli in seconds, one a row; a name in the second column if wished.",
+)
+@click.option(
+    "--before",
+    "before_s",
+    type=float,
+    metavar="S",
+    help="Window before a stimulus, in seconds; 2 by default.",
+)
+@click.option(
+    "--after",
+    "after_s",
+    type=float,
+    metavar="S",
+    help="Window after a stimulus, in seconds; 5 by default.",
+)
+@click.option(
+    "--bin", "bin_s", type=float, metavar="S", help="Time bin in seconds; one frame by default."
+)
+@click.option(
+    "--threshold",
+    type=click.Choice(["pooled", "maximum"]),
+    help="Compare coactivity with all bins of shuffled rasters (default) or with the largest of "
+    "each, which is stricter.",
+)
+@click.option(
+    "--shuffles",
+    "n_shuffles",
+    type=int,
+    metavar="N",
+    help="Number of shuffled rasters; 1000 by default.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of them.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier ensemble analysis.")
+def ensembles(
+    source: str,
+    *,
+    out: str | None,
+    stimuli_file: str | None,
+    seed: int,
+    overwrite: bool,
+    **settings: Any,
+) -> None:
+    """Find what the neurons of a result do together: synchrony, ensembles, responses.
+
+    RESULT is a result folder; it is not changed. Tables and the page ensembles.html are written to
+    a folder of their own.
+    """
+    from pathlib import Path
+
+    import numpy as np
+
+    from cocuyo.core import SettingsError
+    from cocuyo.io import file_identity, load_result, read_stimuli, save_ensembles
+    from cocuyo.io.ensembles import check_ensembles
+    from cocuyo.population import analyse_population
+    from cocuyo.report import render_ensembles
+
+    if seed < 0:
+        msg = f"--seed is {seed}; it must be 0 or more."
+        raise SettingsError(msg)
+    config = _ensemble_settings({k: v for k, v in settings.items() if v is not None})
+    read = [source, *([stimuli_file] if stimuli_file else [])]
+    folder = check_ensembles(
+        out if out is not None else _beside(source, ".ensembles"), overwrite, inputs=read
+    )
+    result = load_result(source)
+    times, labels = read_stimuli(stimuli_file) if stimuli_file else (None, None)
+    accepted = np.flatnonzero(result.rois.accepted)
+    with ProgressPrinter() as progress:
+        found = analyse_population(
+            np.asarray(result.raster[:, :], np.bool_)[accepted],
+            result.times_s,
+            frame_rate_hz=result.frame_rate_hz,
+            delta_f_over_f=(
+                np.asarray(result.traces.delta_f_over_f[:, :], np.float32)[accepted]
+                if stimuli_file
+                else None
+            ),
+            stimuli_s=times,
+            stimulus_labels=labels,
+            config=config,
+            seed=seed,
+            progress=progress,
+        )
+    (identity,) = file_identity(Path(source) / "result.h5")
+    inputs = [{**identity, "role": "result"}]
+    if stimuli_file:
+        inputs.append({**file_identity(stimuli_file)[0], "role": "stimuli"})
+    record = {"name": result.name, "versions": _analysis_versions(), "inputs": inputs}
+    save_ensembles(
+        found,
+        folder,
+        ids=[result.rois.ids[i] for i in accepted],
+        record=record,
+        page=render_ensembles(result, found, record=record),
+        overwrite=overwrite,
+        inputs=read,
+    )
+    n_found, n_peaks = len(found.ensembles), len(found.peaks)
+    click.echo(
+        f"{_counted(n_found, 'ensemble')} of {_counted(found.n_neurons, 'neuron')}, "
+        f"{_counted(n_peaks, 'peak')} of synchrony, "
+        f"{_counted(found.correlations.n_significant, 'significant pair')}."
+    )
+    if found.ensembles.reason:
+        click.echo(f"No ensemble: {found.ensembles.reason}")
+    for each in found.stimuli:
+        named = f" {each.label}" if each.label else ""
+        click.echo(
+            f"Stimulus{named}: {int(each.responders.sum())} of "
+            f"{_counted(found.n_neurons, 'neuron')} respond."
+        )
+    for note in found.notes:
+        click.echo(f"Note: {note}")
+    click.echo(f"Page: {folder / 'ensembles.html'}")
+
+
+def _ensemble_settings(given: dict[str, Any]) -> "EnsembleConfig":
+    from pydantic import ValidationError
+
+    from cocuyo.core import SettingsError
+    from cocuyo.population import EnsembleConfig
+
+    try:
+        return EnsembleConfig.model_validate(given)
+    except ValidationError as error:
+        msg = f"These settings cannot be used: {_problems(error)}."
+        raise SettingsError(msg) from None
+
+
+def _analysis_versions() -> dict[str, str]:
+    """Versions of what shapes the numbers of an analysis."""
+    import numpy as np
+    import scipy
+
+    return {"cocuyo": __version__, "numpy": np.__version__, "scipy": scipy.__version__}
+
+
+def _beside(folder: str, suffix: str) -> "Path":
+    """Name a folder beside another one: that of ``.`` too has a name."""
+    import os
+    from pathlib import Path
+
+    path = Path(os.path.abspath(folder))  # noqa: PTH100 - resolves "." but keeps links
+    return path.parent / f"{path.stem}{suffix}"
 
 
 @cli.command(

@@ -13,6 +13,14 @@ from cocuyo.core.errors import (
     TruncatedRecordingError,
 )
 from cocuyo.core.outlines import outline
+from cocuyo.core.population import (
+    Coactivity,
+    Ensembles,
+    PairCorrelations,
+    PopulationAnalysis,
+    StimulusResponse,
+    SynchronyPeaks,
+)
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.randomness import stream
 from cocuyo.core.recording import ArrayMovie, Movie, Recording
@@ -39,7 +47,9 @@ __all__ = [
     "ArrayMovie",
     "BoolArray",
     "Cancelled",
+    "Coactivity",
     "CocuyoError",
+    "Ensembles",
     "Events",
     "FloatArray",
     "FrozenConfig",
@@ -50,7 +60,9 @@ __all__ = [
     "ModelError",
     "Motion",
     "Movie",
+    "PairCorrelations",
     "Periods",
+    "PopulationAnalysis",
     "Progress",
     "ProgressCallback",
     "Recording",
@@ -61,6 +73,8 @@ __all__ = [
     "RoiSet",
     "RunInfo",
     "SettingsError",
+    "StimulusResponse",
+    "SynchronyPeaks",
     "TimeArray",
     "Traces",
     "TruncatedRecordingError",

@@ -1,6 +1,7 @@
 """Every file format, in and out."""
 
 from cocuyo.io.atomic import save_npz_atomic
+from cocuyo.io.ensembles import read_stimuli, save_ensembles
 from cocuyo.io.recordings import (
     RecordingFacts,
     file_identity,
@@ -30,6 +31,8 @@ __all__ = [
     "read_exclusion",
     "read_mask",
     "read_rois",
+    "read_stimuli",
+    "save_ensembles",
     "save_npz_atomic",
     "save_result",
     "start_partial",

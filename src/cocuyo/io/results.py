@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,29 @@ MAX_ROIS = 65535
 """Largest label that the uint16 of ``labels.tif`` holds."""
 
 _PARTIAL = ".partial"
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that cocuyo makes, and how one is known.
+
+    Attributes
+    ----------
+    noun : str
+        What it holds, for people.
+    record : str
+        Name of the JSON file that says so.
+    format : str
+        What that file has under ``format``.
+    """
+
+    noun: str
+    record: str
+    format: str
+
+
+RESULT = FolderKind("result", RUN_FILE, FORMAT)
+
 _INFO_TUPLES = ("warnings", "notes", "inputs")
 
 
@@ -62,7 +86,11 @@ def partial_folder(folder: str | Path) -> Path:
 
 
 def check_destination(
-    folder: str | Path, overwrite: bool = False, *, inputs: Iterable[str | Path] = ()
+    folder: str | Path,
+    overwrite: bool = False,
+    *,
+    inputs: Iterable[str | Path] = (),
+    kind: FolderKind = RESULT,
 ) -> Path:
     """Refuse a result folder that cannot be made, before any work is done.
 
@@ -75,6 +103,8 @@ def check_destination(
         ever replaced.
     inputs : iterable of str or Path, optional
         What the run reads. A folder in which any of it lies is never replaced.
+    kind : FolderKind
+        What is to be made: only a folder of this kind is replaced.
 
     Returns
     -------
@@ -94,22 +124,22 @@ def check_destination(
         msg = f"{folder} cannot be a result folder: {_PARTIAL} marks unfinished ones. Rename it."
         raise ResultError(msg)
     if folder.exists() or folder.is_symlink():
-        if not (folder.is_dir() and _is_ours(folder)):
+        if not (folder.is_dir() and _is_ours(folder, kind)):
             msg = (
-                f"{folder} exists and holds no result of cocuyo, so it is not replaced; "
+                f"{folder} exists and holds no {kind.noun} of cocuyo, so it is not replaced; "
                 "choose another folder with --out."
             )
             raise ResultError(msg)
         if not overwrite:
             msg = (
                 f"{folder} exists; choose another folder with --out, "
-                "or replace the result with --overwrite."
+                f"or replace the {kind.noun} with --overwrite."
             )
             raise ResultError(msg)
     partial = partial_folder(folder)
     _protect(inputs, folder, partial)
     if partial.exists() and not (
-        partial.is_dir() and (_is_ours(partial) or not any(partial.iterdir()))
+        partial.is_dir() and (_is_ours(partial, kind) or not any(partial.iterdir()))
     ):
         msg = (
             f"{partial} is where the result would be made, but it exists and is not "
@@ -198,7 +228,7 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
         _mark_unfinished(partial)
         for path in list(partial.iterdir()):
             if path.name not in (RUN_FILE, WORK_FOLDER):
-                _remove(path)
+                remove(path)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return partial
@@ -236,7 +266,7 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
         yield work
     except BaseException:
         if made:
-            _remove(partial)
+            remove(partial)
         raise
 
 
@@ -286,9 +316,9 @@ def save_result(
     try:
         start_partial(folder, overwrite=overwrite)
         _write_files(partial, result, report_html)
-        _remove(partial / WORK_FOLDER)
+        remove(partial / WORK_FOLDER)
         write_json(partial / RUN_FILE, _run_record(result))
-        _put_in_place(partial, folder)
+        put_in_place(partial, folder)
     except BaseException as error:
         _take_back(partial, None if made else before)
         if isinstance(error, OSError):
@@ -340,8 +370,21 @@ def _run_record(result: Result) -> dict[str, Any]:
     }
 
 
-def _put_in_place(partial: Path, folder: Path) -> None:
-    """Move the finished folder to its place; an old result is deleted only afterwards."""
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Move the finished folder to its place; an old one is deleted only afterwards.
+
+    Parameters
+    ----------
+    partial : Path
+        The finished folder.
+    folder : Path
+        Where it belongs.
+
+    Raises
+    ------
+    OSError
+        If it cannot be moved. What was there before is then back in its place.
+    """
     if not folder.exists():
         partial.replace(folder)
         return
@@ -353,7 +396,7 @@ def _put_in_place(partial: Path, folder: Path) -> None:
         aside.replace(folder)
         raise
     try:
-        _remove(aside)
+        remove(aside)
     except OSError as error:
         # The new result stands; a file of the old one is perhaps open in another program.
         logger.warning("The replaced result stays in %s (%s); delete it by hand.", aside, error)
@@ -375,11 +418,11 @@ def _take_back(partial: Path, before: set[str] | None) -> None:
             return
         (partial / RUN_FILE).unlink(missing_ok=True)
         if before is None:
-            _remove(partial)
+            remove(partial)
             return
         for path in list(partial.iterdir()):
             if path.name not in before:
-                _remove(path)
+                remove(path)
         _mark_unfinished(partial)
     except OSError as error:
         # The first error is the one to report; without run.json nothing looks finished.
@@ -447,19 +490,19 @@ def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:
     return RunInfo(**fields)
 
 
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    """Read our ``run.json``; None where there is none or it is another program's."""
+def _read_record(folder: Path, kind: FolderKind = RESULT) -> dict[str, Any] | None:
+    """Read our ``run.json`` or its like; None where there is none or it is another program's."""
     try:
-        record = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        record = json.loads((folder / kind.record).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+    if not isinstance(record, dict) or record.get("format") != kind.format:
         return None
     return record
 
 
-def _is_ours(folder: Path) -> bool:
-    return _read_record(folder) is not None
+def _is_ours(folder: Path, kind: FolderKind = RESULT) -> bool:
+    return _read_record(folder, kind) is not None
 
 
 def _check(result: Result) -> None:
@@ -544,7 +587,19 @@ def _absolute(folder: str | Path) -> Path:
     return Path(os.path.abspath(folder))  # noqa: PTH100 - resolves ".." but keeps links
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all it holds.
+
+    Parameters
+    ----------
+    path : Path
+        What to remove; a link goes, not what it leads to. It need not exist.
+
+    Raises
+    ------
+    OSError
+        If it cannot be removed.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

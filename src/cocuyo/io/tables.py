@@ -44,7 +44,7 @@ def write_roi_table(path: Path, result: Result) -> None:
     counts = result.events.count(len(rois))
     diameter_px = 2 * np.sqrt(rois.area_px / math.pi)
     size = result.pixel_size_um
-    _write_rows(
+    write_rows(
         path,
         ROI_COLUMNS,
         (
@@ -91,7 +91,7 @@ def write_event_table(path: Path, result: Result) -> None:
                     _number(amplitude),
                 )
 
-    _write_rows(path, EVENT_COLUMNS, rows())
+    write_rows(path, EVENT_COLUMNS, rows())
 
 
 def write_trace_table(path: Path, result: Result, values: AnyArray, *, digits: int) -> None:
@@ -204,7 +204,18 @@ def _write_frames(path: Path, result: Result, text: Callable[[int, int], Iterabl
             )
 
 
-def _write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table: a header, then its rows.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    header : sequence of str
+        Names of the columns.
+    rows : iterable of sequences
+        Cells of each row.
+    """
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)

@@ -18,8 +18,8 @@ from cocuyo.core import (
 from cocuyo.report.decimation import active_runs, bin_starts, extremes
 
 # Columns of a figure over time; the page shows it at most about 1100 pixels wide.
-_WIDTH = 1000
-_LEFT, _RIGHT = 64, 16
+WIDTH = 1000
+LEFT, _RIGHT = 64, 16
 # Stretches the raster may hold; beyond, neighbouring columns are joined.
 _MAX_RUNS = 60_000
 # Recordings longer than this get a second axis in minutes.
@@ -235,11 +235,11 @@ def shift_figure(result: Result) -> str:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     middle, half = (low + high) / 2, max((high - low) / 2 * 1.08, 0.25)
     low, high = middle - half, middle + half
-    axis = _TimeAxis(result)
+    axis = TimeAxis(result)
     parts = [axis.draw(top + height), axis.frame(top, height)]
     for tick in nice_ticks(low, high, 5):
         y = top + height * (high - tick) / (high - low)
-        parts.append(_left_tick(y, f"{tick:g}".replace("-", "−")))
+        parts.append(left_tick(y, f"{tick:g}".replace("-", "−")))
     parts.append(
         f'<text class="label" transform="rotate(-90)" x="{-top - height / 2}" y="14" '
         'text-anchor="middle">shift / px</text>'
@@ -252,7 +252,7 @@ def shift_figure(result: Result) -> str:
                 f'<rect class="{kind}" x="{x0:.1f}" y="{top}" '
                 f'width="{max(x1 - x0, 1.5):.1f}" height="{height}"/>'
             )
-    n_bins = min(result.n_frames, _WIDTH)
+    n_bins = min(result.n_frames, WIDTH)
     centres = [axis.x(float(frame)) for frame in bin_starts(result.n_frames, n_bins)]
     for column, kind in ((0, "dy"), (1, "dx")):
         pairs = extremes(shifts[:, column], n_bins)
@@ -263,7 +263,7 @@ def shift_figure(result: Result) -> str:
             if math.isfinite(value)
         ]
         parts.append(f'<polyline class="{kind}" points="{" ".join(points)}"/>')
-    return _svg(top + height + axis.depth, "Shifts over time", parts)
+    return draw_svg(top + height + axis.depth, "Shifts over time", parts)
 
 
 def raster_figure(result: Result) -> str:
@@ -284,14 +284,14 @@ def raster_figure(result: Result) -> str:
     n = len(accepted)
     row = min(14.0, max(760 / max(n, 1), 0.5))
     top, height, side = 12, max(n * row, 30.0), 130
-    axis = _TimeAxis(result, right=side + 28)
+    axis = TimeAxis(result, right=side + 28)
     parts = [axis.draw(top + height), axis.frame(top, height)]
     rows = [active_runs(np.asarray(result.raster[int(roi)], np.bool_)) for roi in accepted]
-    bins = min(result.n_frames, 4 * _WIDTH)
-    columns = [_pool(runs, bins, result.n_frames) for runs in rows]
+    bins = min(result.n_frames, 4 * WIDTH)
+    columns = [pool_runs(runs, bins, result.n_frames) for runs in rows]
     while bins > 50 and sum(len(runs) for runs in columns) > _MAX_RUNS:
         bins //= 2
-        columns = [_pool(runs, bins, result.n_frames) for runs in rows]
+        columns = [pool_runs(runs, bins, result.n_frames) for runs in rows]
     path = []
     unit = axis.width / bins
     for i, runs in enumerate(columns):
@@ -339,11 +339,24 @@ def raster_figure(result: Result) -> str:
             f'width="{axis.width + 28 + side}" height="{row:.2f}">'
             f"<title>{html.escape(roi_name(result, roi))}: {counts[i]} events</title></rect>"
         )
-    return _svg(top + height + axis.depth, "Raster: activity of each ROI over time", parts)
+    return draw_svg(top + height + axis.depth, "Raster: activity of each ROI over time", parts)
 
 
-def _pool(runs: AnyArray, n_bins: int, n_frames: int) -> AnyArray:
-    """Express runs in bins: a bin with an active frame is active; touching runs join."""
+def pool_runs(runs: AnyArray, n_bins: int, n_frames: int) -> AnyArray:
+    """Express runs in bins: a bin with an active frame is active; touching runs join.
+
+    Parameters
+    ----------
+    runs : ndarray of int32, shape (n_runs, 2)
+        First active frame of each, and the first one that is not any more.
+    n_bins, n_frames : int
+        Number of bins and of frames.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_joined, 2)
+        The same in bins.
+    """
     if len(runs) == 0 or n_bins == n_frames:
         return runs
     start = runs[:, 0].astype(np.int64) * n_bins // n_frames
@@ -353,12 +366,20 @@ def _pool(runs: AnyArray, n_bins: int, n_frames: int) -> AnyArray:
     return np.column_stack([start[new], stop[last]])
 
 
-class _TimeAxis:
-    """Where a frame lies in a figure, and the axis below it."""
+class TimeAxis:
+    """Where a frame lies in a figure, and the axis below it.
+
+    Parameters
+    ----------
+    result : Result
+        Gives the times of the frames.
+    right : int, default: 0
+        Room to leave at the right.
+    """
 
     def __init__(self, result: Result, *, right: int = 0) -> None:
-        self.left = _LEFT
-        self.width = _WIDTH - _LEFT - _RIGHT - right
+        self.left = LEFT
+        self.width = WIDTH - LEFT - _RIGHT - right
         self._n_frames = max(result.n_frames, 1)
         times = np.asarray(result.times_s, np.float64)
         self._times = times
@@ -413,15 +434,48 @@ class _TimeAxis:
         return "".join(parts)
 
 
-def _left_tick(y: float, text: str) -> str:
-    line = f'<path class="mark" d="M{_LEFT} {y:.1f}h-4"/>'
+def left_tick(y: float, text: str) -> str:
+    """Draw a tick on the left of a figure over time.
+
+    Parameters
+    ----------
+    y : float
+        Where it is.
+    text : str
+        What it says.
+
+    Returns
+    -------
+    str
+        SVG elements.
+    """
+    line = f'<path class="mark" d="M{LEFT} {y:.1f}h-4"/>'
     return (
-        f'{line}<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
+        f'{line}<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{text}</text>'
     )
 
 
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+def draw_svg(height: float, title: str, parts: Sequence[str], *, width: int = WIDTH) -> str:
+    """Put the parts of a figure together.
+
+    Parameters
+    ----------
+    height : float
+        Height of the figure.
+    title : str
+        What it shows, for those who cannot see it.
+    parts : sequence of str
+        SVG elements.
+    width : int, optional
+        Width of the figure; that of the page if not given.
+
+    Returns
+    -------
+    str
+        An ``svg`` element.
+    """
+    kind = "plot" if width == WIDTH else "plot narrow"
     return (
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {math.ceil(height)}" role="img" '
+        f'<svg class="{kind}" viewBox="0 0 {width} {math.ceil(height)}" role="img" '
         f'aria-label="{html.escape(title)}">{"".join(parts)}</svg>'
     )

@@ -104,14 +104,7 @@ def render_report(result: Result) -> str:
         _table(result, shown),
         _provenance(result),
     ]
-    title = html.escape(f"{result.name} – cocuyo")
-    start = (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
-        f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-    )
+    start = page_start(f"{result.name} – cocuyo", style)
     page = start + "\n".join(part for part in body if part) + "\n</main>\n"
     viewed = np.array(shown[:MAX_TRACES], np.int64)
     # Besides the codes: a name, figures and at most _MAX_RUNS stretches for each ROI.
@@ -122,6 +115,30 @@ def render_report(result: Result) -> str:
     return (
         page + f'<script type="application/json" id="data">{data}</script>\n'
         f"<script>\n{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def page_start(title: str, style: str) -> str:
+    """Begin a page that loads nothing from outside.
+
+    Parameters
+    ----------
+    title : str
+        Its title, plain text.
+    style : str
+        Its style sheet.
+
+    Returns
+    -------
+    str
+        HTML up to the content; ``</main></body></html>`` ends it.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from synthetic_result import make_result
 
 from cocuyo.report.decimation import active_runs, embed_traces, extremes
-from cocuyo.report.figures import _pool, nice_ticks, outline_path
+from cocuyo.report.figures import nice_ticks, outline_path, pool_runs
 from cocuyo.report.pictures import MAX_SIDE_PX, grey_picture
 
 
@@ -33,7 +33,7 @@ def test_runs_say_exactly_where_a_row_is_active(row):
 def test_pooling_keeps_every_active_frame_however_short(row, data):
     n_bins = data.draw(st.integers(1, len(row)))
     pooled = np.zeros(n_bins, np.bool_)
-    for start, stop in _pool(active_runs(row), n_bins, len(row)):
+    for start, stop in pool_runs(active_runs(row), n_bins, len(row)):
         pooled[start:stop] = True
     expected = np.zeros(n_bins, np.bool_)
     expected[np.flatnonzero(row) * n_bins // len(row)] = True
