@@ -40,7 +40,7 @@ from cocuyo.simulation import PRESETS, Simulation, SimulationConfig, random_conf
 from cocuyo.simulation.config import Split
 
 # Chosen with --choose on recordings of the split "validation", for the best mean pixel SDC.
-THRESHOLDS = {"maximum": 0.971, "average": 0.72, "contrast x probability": 3.333}
+THRESHOLDS = {"maximum": 0.971, "average": 0.76, "contrast x probability": 3.333}
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,7 @@ def true_footprints(simulation: Simulation, recording: Recording, run: Run) -> R
         valid=run.analysis.maps.valid,
         config=run.model.settings.pipeline,
         diameter_px=run.diameter_px,
+        judge=run.model.judge,
     )
     return Regions(
         frame_shape=recording.frame_shape,
