@@ -82,8 +82,8 @@ def test_blocks_of_any_size_give_the_same_result(
             getattr(found.rois.footprints, name), getattr(expected.rois.footprints, name)
         )
     # Images of candidates are sums over all frames in float32: the last digits know the blocks.
-    np.testing.assert_allclose(found.rois.footprints.data, expected.rois.footprints.data, atol=1e-5)
-    np.testing.assert_allclose(found.rois.score, expected.rois.score, atol=1e-5)
+    np.testing.assert_allclose(found.rois.footprints.data, expected.rois.footprints.data, atol=1e-4)
+    np.testing.assert_allclose(found.rois.score, expected.rois.score, atol=1e-4)
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -93,7 +93,12 @@ def test_a_mirrored_movie_gives_mirrored_rois(run, movie, still_result, axis):
     # Ties and pixels at a threshold may change sides.
     assert overlap(mirrored, still_result.rois.mask()) > 0.97
     assert found.rois.accepted.sum() == still_result.rois.accepted.sum()
-    assert len(found.events) == len(still_result.events)
+    # Rejected candidates are noise, and where noise peaks a pixel more or less decides.
+    counts = [
+        int(result.events.count(len(result.rois))[result.rois.accepted].sum())
+        for result in (found, still_result)
+    ]
+    assert counts[0] == counts[1]
 
 
 def test_twice_the_gain_changes_neither_rois_nor_events_nor_delta_f_over_f(
