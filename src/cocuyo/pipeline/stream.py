@@ -1,6 +1,7 @@
 """A recording as a stream of motion-corrected steps; blocks of any size give the same steps."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -330,12 +331,25 @@ def corrected_blocks(
         Motion-corrected frames in camera counts.
     """
     wanted = [(0, recording.n_frames)] if stretches is None else stretches
-    total, done = sum(stop - start for start, stop in wanted), 0
-    for first, last in wanted:
-        for start in range(first, last, block_frames(recording)):
-            stop = min(start + block_frames(recording), last)
-            block = recording.movie.read(start, stop)
-            yield start, apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
+    size = block_frames(recording)
+    blocks = [
+        (start, min(start + size, last))
+        for first, last in wanted
+        for start in range(first, last, size)
+    ]
+    total, done = sum(stop - start for start, stop in blocks), 0
+
+    def correct(start: int, stop: int) -> FloatArray:
+        block = recording.movie.read(start, stop)
+        return apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
+
+    # The next block is read and moved while this one is used.
+    with ThreadPoolExecutor(1, "cocuyo-read") as reader:
+        ahead = [reader.submit(correct, *block) for block in blocks[:1]]
+        for i, (start, stop) in enumerate(blocks):
+            frames = ahead.pop().result()
+            ahead += [reader.submit(correct, *block) for block in blocks[i + 1 : i + 2]]
+            yield start, frames
             done += stop - start
             progress(Progress(stage, done, total))
 
