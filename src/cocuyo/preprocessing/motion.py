@@ -987,7 +987,9 @@ def _trust(standing: FloatArray) -> FloatArray:
     scale = _STANDING_SD * _MAD_TO_SD * float(np.median(size))
     if not scale > 0:
         return np.ones(standing.shape, np.float32)
-    return np.asarray(1.0 / (1.0 + (size / np.float32(scale)) ** 4), dtype=np.float32)
+    # Beyond a million the trust is 0 anyway, and the fourth power would overflow.
+    ratio = np.minimum(size / np.float32(scale), np.float32(1e6))
+    return np.asarray(1.0 / (1.0 + ratio**4), dtype=np.float32)
 
 
 def _find_all(
