@@ -82,8 +82,8 @@ def test_blocks_of_any_size_give_the_same_result(
             getattr(found.rois.footprints, name), getattr(expected.rois.footprints, name)
         )
     # Images of candidates are sums over all frames in float32: the last digits know the blocks.
-    np.testing.assert_allclose(found.rois.footprints.data, expected.rois.footprints.data, atol=1e-4)
-    np.testing.assert_allclose(found.rois.score, expected.rois.score, atol=1e-4)
+    np.testing.assert_allclose(found.rois.footprints.data, expected.rois.footprints.data, atol=1e-5)
+    np.testing.assert_allclose(found.rois.score, expected.rois.score, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [1, 2])
@@ -93,11 +93,16 @@ def test_a_mirrored_movie_gives_mirrored_rois(run, movie, still_result, axis):
     # Ties and pixels at a threshold may change sides.
     assert overlap(mirrored, still_result.rois.mask()) > 0.97
     assert found.rois.accepted.sum() == still_result.rois.accepted.sum()
-    # Rejected candidates are noise, and where noise peaks a pixel more or less decides.
-    counts = [
-        int(result.events.count(len(result.rois))[result.rois.accepted].sum())
-        for result in (found, still_result)
-    ]
+    # Of each accepted ROI. The noise of the field is sampled at every second pixel, and a mirrored
+    # field gives other ones: a rejected candidate of noise at the threshold may come or go.
+    counts = []
+    for result, flip in ((found, True), (still_result, False)):
+        kept = np.flatnonzero(result.rois.accepted)
+        places = result.rois.centroids[kept]
+        if flip:
+            places[:, axis - 1] = movie.frames.shape[axis] - 1 - places[:, axis - 1]
+        order = np.lexsort(np.rint(places).T)
+        counts.append(result.events.count(len(result.rois))[kept][order].tolist())
     assert counts[0] == counts[1]
 
 

@@ -379,7 +379,9 @@ def _draw(
     for start, frames in corrected_blocks(
         recording, motion, progress=progress, stage="drawing candidates"
     ):
-        add_to_images(sums, frames, weights[:, start : start + len(frames)], patches)
+        # The weights sum to 0: without its mean a frame adds the same and loses fewer digits.
+        changes = frames - maps.mean
+        add_to_images(sums, changes, weights[:, start : start + len(frames)], patches)
     side = patches.side
     inside = patches.inside & maps.valid.ravel()[patches.index].reshape(-1, side, side)
     # The weights have norm 1: the noise of an image is that of a frame.
