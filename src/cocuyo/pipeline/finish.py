@@ -52,6 +52,7 @@ from cocuyo.postprocessing import (
     ring_weights,
     sector_shares,
     split_mask,
+    typical_diameter,
     view_candidates,
     weigh_sectors,
 )
@@ -418,12 +419,14 @@ def draw_candidates(
 
 def _redraw(drawn: Drawn, scene: Scene, engine: Engine) -> tuple[list[CandidateImage], FloatArray]:
     """Let the outline network draw the candidates, and say what it thinks of them."""
+    size = typical_diameter(drawn.images, diameter_px=scene.diameter_px)
     views = view_candidates(
         drawn.images,
         scene=scene,
         index=drawn.index,
         inside=drawn.inside,
         weights=drawn.weights,
+        diameter_px=size,
     )
     outlines, scores = engine.outline(views)
     images, opinion = [], []
@@ -433,7 +436,7 @@ def _redraw(drawn: Drawn, scene: Scene, engine: Engine) -> tuple[list[CandidateI
             outlines[i],
             index=drawn.index[i],
             inside=drawn.inside[i],
-            diameter_px=scene.diameter_px,
+            diameter_px=size,
         )
         images.append(redrawn)
         opinion.append((scores[i], certainty, agreement))

@@ -63,6 +63,7 @@ from cocuyo.postprocessing.views import (
     from_view,
     redraw,
     to_view,
+    typical_diameter,
     view_candidates,
 )
 
@@ -118,6 +119,7 @@ __all__ = [
     "sector_shares",
     "split_mask",
     "to_view",
+    "typical_diameter",
     "view_candidates",
     "weigh_sectors",
 ]

@@ -33,6 +33,36 @@ frame, the temporal network's map, the largest contrast, the outline at half max
 candidates that fire at other times."""
 _ALIKE = 0.5
 """Correlation of event weights above which two candidates may be the same neuron."""
+_CLEAR = 11.0
+_CLEAR_NEEDED = 8
+"""Peak over noise of a clear candidate, and how many of them say how large somata are."""
+_BELIEVED = (0.8, 1.6)
+"""Factors on the told diameter within which they are believed."""
+
+
+def typical_diameter(images: list[CandidateImage], *, diameter_px: float) -> float:
+    """Measure the diameter of somata on the clear candidates of a recording.
+
+    Users know the diameter roughly, and soft optics widen all somata alike. The network expects
+    them at one size.
+
+    Parameters
+    ----------
+    images : list of CandidateImage
+        All candidates, with their outlines at half maximum.
+    diameter_px : float
+        What is told of the diameter, in pixels.
+
+    Returns
+    -------
+    float
+        Pixels; what is told, where too few candidates are clear.
+    """
+    areas = [len(i.pixels) for i in images if i.peak >= _CLEAR * i.noise]
+    if len(areas) < _CLEAR_NEEDED:
+        return diameter_px
+    measured = 2 * np.sqrt(float(np.median(areas)) / np.pi)
+    return float(diameter_px * np.clip(measured / diameter_px, *_BELIEVED))
 
 
 def view_candidates(
@@ -42,6 +72,7 @@ def view_candidates(
     index: LabelArray,
     inside: BoolArray,
     weights: FloatArray,
+    diameter_px: float,
 ) -> FloatArray:
     """Show each candidate to the outline network.
 
@@ -57,6 +88,8 @@ def view_candidates(
         Pixels inside the frame and valid.
     weights : ndarray of float32, shape (n, n_frames)
         Event weights that the images were drawn with; norm 1 each.
+    diameter_px : float
+        Diameter of a soma, which becomes `PIXELS_PER_DIAMETER` wide.
 
     Returns
     -------
@@ -73,7 +106,7 @@ def view_candidates(
     centres = np.array(
         [[(i.pixels // columns).mean(), (i.pixels % columns).mean()] for i in images]
     )
-    apart = cdist(centres, centres) / scene.diameter_px
+    apart = cdist(centres, centres) / diameter_px
     others = np.zeros(size, np.float32)
     for i, image in enumerate(images):
         side = len(image.mask)
@@ -100,7 +133,7 @@ def view_candidates(
         )
         for channel, picture in enumerate(shown):
             known = np.where(inside[i], picture, 0).astype(np.float32)
-            views[i, channel] = to_view(known, diameter_px=scene.diameter_px)
+            views[i, channel] = to_view(known, diameter_px=diameter_px)
         for j in near:
             others[images[j].pixels] = 0
     return views

@@ -275,6 +275,7 @@ def label_views(case: Case, config: PipelineConfig) -> Views:
         index=drawn.index,
         inside=drawn.inside,
         weights=drawn.weights,
+        diameter_px=case.diameter_px,
     )
     neurons, overlap = _neurons(
         [image.pixels for image in drawn.images], case, n_pixels=shape[0] * shape[1]
