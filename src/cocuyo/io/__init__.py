@@ -2,6 +2,7 @@
 
 from cocuyo.io.atomic import save_npz_atomic
 from cocuyo.io.ensembles import read_stimuli, save_ensembles
+from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.recordings import (
     RecordingFacts,
     file_identity,
@@ -17,10 +18,14 @@ from cocuyo.io.results import (
     start_partial,
     work_folder,
 )
+from cocuyo.io.sources import Source
 from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
+    "Choice",
+    "Reader",
     "RecordingFacts",
+    "Source",
     "check_destination",
     "file_identity",
     "inspect_recording",
