@@ -27,8 +27,8 @@ _MATLAB_RATE_NAMES = (*RATE_NAMES, "fs", "fr", "frame_rate_hz")
 _MATLAB_MARK = b"MATLAB 7.3 MAT-file"
 
 TURNED_NOTE = (
-    "{what} stores columns before rows; the frames were turned, so that rows and columns of the "
-    "result are those of the picture (--axes says it where this file does not: {other})."
+    "{kind} stores the columns of a picture before its rows, {order}; frames are turned accordingly. "
+    "If the picture looks mirrored at its diagonal, this file does not keep to that: --axes TYX."
 )
 
 
@@ -167,7 +167,7 @@ class MatlabReader(Reader):
             picked = pick_dataset(data, axes, path, choice)
             rate, rate_origin = _matlab_number(data, _MATLAB_RATE_NAMES)
             pixel, pixel_origin = _matlab_number(data, PIXEL_NAMES)
-        note = TURNED_NOTE.format(what="MATLAB", other="--axes TYX, the first letter last in MATLAB")
+        note = TURNED_NOTE.format(kind="MATLAB", order="the first axis last (T, X, Y)")
         return hdf5_source(
             picked,
             f"MATLAB 7.3, variable {data.name.lstrip('/').replace('/', '.')}",

@@ -1,6 +1,5 @@
 """Recordings in the files of microscopes' makers, through their libraries or well-kept ones."""
 
-import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -416,6 +415,9 @@ def _lif_step(image: Any, label: str) -> float | None:
 # --- Inscopix ----------------------------------------------------------------------------------
 
 
+_ISXD_TAIL_BYTES = 2**20  # the description of a long recording lists its dropped frames
+
+
 class InscopixReader(Reader):
     """Inscopix' ISXD movies."""
 
@@ -426,16 +428,8 @@ class InscopixReader(Reader):
     install = "pip install isx (Inscopix' own package, free for non-commercial use)"
 
     def recognises(self, path: Path, head: bytes) -> bool:
-        """Say whether a file is of this kind; its description stands at its end."""
-        if path.suffix.lower() != ".isxd" or path.is_dir():
-            return False
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - 65536))
-                tail = file.read()
-        except OSError:
-            return False
-        return re.search(rb'"(type|fileVersion|timingInfo)"', tail) is not None
+        """Say whether a file is of this kind, by its name: it begins with the first frame."""
+        return path.suffix.lower() == ".isxd" and not path.is_dir()
 
     def open(self, path: Path, choice: Choice) -> Source:
         """Open the movie; frames that the camera dropped are repeated from the one before.
@@ -447,6 +441,14 @@ class InscopixReader(Reader):
         """
         import isx
 
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _ISXD_TAIL_BYTES))
+            if b'"type"' not in file.read():
+                msg = (
+                    f"{path} is an Inscopix file without the description at its end; it is damaged "
+                    "or cut. Copy it again."
+                )
+                raise RecordingError(msg)
         movie = _opened(path, self.name, lambda: isx.Movie.read(str(path)))
         timing = movie.timing
         n_frames = int(timing.num_samples)

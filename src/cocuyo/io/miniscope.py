@@ -83,7 +83,9 @@ class MiniscopeReader(Reader):
             source,
             format=f"{kind}, {sources[0].format}",
             frame_rate_hz=rate or source.frame_rate_hz,
-            frame_rate_origin="metaData.json of the Miniscope" if rate else source.frame_rate_origin,
+            frame_rate_origin="metaData.json of the Miniscope"
+            if rate
+            else source.frame_rate_origin,
             timestamps_s=times,
             timestamps_origin=origin,
             notes=(*source.notes, *notes),

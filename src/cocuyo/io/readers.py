@@ -31,14 +31,14 @@ ENTRY_POINTS = "cocuyo.readers"
 _OWN_READERS = (
     "cocuyo.io.tiff:TiffReader",
     "cocuyo.io.arrays:NpyReader",
-    "cocuyo.io.nwb:NwbReader",
+    "cocuyo.io.nwb_series:NwbReader",
     "cocuyo.io.hdf5:MatlabReader",
     "cocuyo.io.hdf5:Hdf5Reader",
     "cocuyo.io.microscopes:Nd2Reader",
     "cocuyo.io.microscopes:CziReader",
     "cocuyo.io.microscopes:LifReader",
-    "cocuyo.io.microscopes:InscopixReader",
     "cocuyo.io.video:VideoReader",
+    "cocuyo.io.microscopes:InscopixReader",
     "cocuyo.io.zarr_arrays:ZarrReader",
     "cocuyo.io.miniscope:MiniscopeReader",
     "cocuyo.io.folders:FolderReader",
@@ -278,7 +278,9 @@ def open_file(path: Path, choice: Choice) -> Source:
     notes = []
     suffix = path.suffix.lower()
     if not path.is_dir() and suffix not in reader.suffixes and _is_known(suffix):
-        notes.append(f"The name ends in {suffix}, but the content is {source.format}; it is read so.")
+        notes.append(
+            f"The name ends in {suffix}, but the content is {source.format}; it is read so."
+        )
     if package:
         notes.append(f"It was read by {type(reader).__name__} of the package {package}.")
     return replace(source, notes=(*notes, *source.notes)) if notes else source
@@ -358,6 +360,19 @@ _OTHER_KINDS = {
 }
 
 
+_KNOWN_STARTS = {
+    b"\xff\xd8\xff": "a JPEG image, a single frame with lossy values",
+    b"PK\x03\x04": (
+        "a ZIP archive (as .npz and .zip are); unpack it, or save the movie as .npy or TIFF"
+    ),
+    b"GIF8": "a GIF or PDF file",
+    b"%PDF": "a GIF or PDF file",
+    b"\x89PNG\r\n\x1a\n": (
+        "a PNG image, a single frame. Give the folder that holds the frames as images"
+    ),
+}
+
+
 def describe_unknown(path: Path, head: bytes) -> str:
     """Say what a file seems to be that no reader recognises.
 
@@ -373,22 +388,17 @@ def describe_unknown(path: Path, head: bytes) -> str:
     str
         In words, with what to do where that is known.
     """
+    for start, what in _KNOWN_STARTS.items():
+        if head.startswith(start):
+            return what
+    if _is_text(head[:64]):
+        return "a text file"
     other = _OTHER_KINDS.get(path.suffix.lower())
-    if head[:3] == b"\xff\xd8\xff":
-        return "a JPEG image, a single frame with lossy values"
-    if head[:4] == b"PK\x03\x04":
-        return "a ZIP archive (as .npz and .zip are); unpack it, or save the movie as .npy or TIFF"
-    if head[:4] in (b"GIF8", b"%PDF"):
-        return "a GIF or PDF file"
-    if head[:8] == b"\x89PNG\r\n\x1a\n":
-        return "a PNG image, a single frame. Give the folder that holds the frames as images"
-    if other is not None and not _is_text(head[:64]):
+    if other is not None:
         return (
             f"{other} by its name, which cocuyo does not read; save it as TIFF with the program "
             "that made it, or with Fiji (Bio-Formats)"
         )
-    if _is_text(head[:64]):
-        return "a text file"
     return "not a kind of file that cocuyo knows, or its beginning is damaged"
 
 

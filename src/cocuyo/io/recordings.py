@@ -631,15 +631,18 @@ def _read_image(path: Path) -> AnyArray:
     if head.startswith(b"\x93NUMPY"):
         try:
             # Mapped, so that sizes in a damaged header ask for no memory.
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            mapped: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OverflowError) as error:
             msg = f"{path} is a damaged .npy file: {error}"
             raise RecordingError(msg) from error
+        return mapped
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         decoded = decode_picture(path)
         if decoded is None:
             msg = f"{path} is a damaged PNG image; save it again."
             raise RecordingError(msg)
         return decoded
-    msg = f"{path} is not a mask: it is {describe_unknown(path, head)}. cocuyo reads {_IMAGES_READ}."
+    msg = (
+        f"{path} is not a mask: it is {describe_unknown(path, head)}. cocuyo reads {_IMAGES_READ}."
+    )
     raise RecordingError(msg)

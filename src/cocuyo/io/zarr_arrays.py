@@ -40,7 +40,7 @@ _SAFE_CODECS = frozenset(
         "adler32", "astype", "base64", "bitround", "blosc", "bytes", "bz2", "cast_value", "crc32",
         "crc32c", "delta", "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "lz4",
         "lzma", "packbits", "pcodec", "quantize", "scale_offset", "sharding_indexed", "shuffle",
-        "transpose", "zfpy", "zlib", "zstd", "pcodec",
+        "transpose", "zfpy", "zlib", "zstd",
     )
 )  # fmt: skip
 _MAX_ARRAYS = 1000
@@ -89,7 +89,7 @@ class ZarrReader(Reader):
         time_chunk = int(array.chunks[axes.index("T")]) if "T" in axes else 1
         return Source(
             picked.movie,
-            format=f"{found.kind} (format {array.metadata.zarr_format}), array {name[len(str(path)) + 1 :]}",
+            format=f"{found.kind} (format {array.metadata.zarr_format}), array {array.path or '/'}",
             access=f"in blocks, {time_chunk} frame(s) to a chunk",
             n_promised=picked.movie.shape[0],
             frame_rate_hz=plausible_rate(found.rate_hz),
@@ -284,13 +284,12 @@ def _image(group: Any) -> _Found:
                 f"Pixels are {sides[0]:.4g} x {sides[1]:.4g} µm; they are taken as squares of "
                 f"{pixel:.4g} µm of the same area."
             )
-    version = "OME-Zarr"
     if len(image["datasets"]) > 1:
         notes.append(f"Of {len(image['datasets'])} resolutions the full one is read.")
     return _Found(
         array,
         _usable_axes(letters),
-        kind=version,
+        kind="OME-Zarr",
         rate_hz=1 / interval if interval else None,
         rate_origin="the time scale of the OME-Zarr image",
         pixel_um=pixel,

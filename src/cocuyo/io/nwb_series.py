@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import RecordingError, TimeArray
+from cocuyo.io.arrays import guess_axes
 from cocuyo.io.hdf5 import (
     HDF5_ERRORS,
     HDF5_OPTIONS,
@@ -23,7 +24,6 @@ from cocuyo.io.hdf5 import (
     pick_dataset,
 )
 from cocuyo.io.readers import Choice, Reader, open_file
-from cocuyo.io.arrays import guess_axes
 from cocuyo.io.sources import Source
 
 _SERIES_AXES = {3: "TXY", 4: "TXYZ"}
@@ -137,9 +137,7 @@ def _all_series(file: Any) -> Iterator[_Series]:
             yield from below(file[top], f"/{top}", 0)
 
 
-def _choose(
-    found: list[_Series], path: Path, wanted: str | None
-) -> tuple[_Series, list[str]]:
+def _choose(found: list[_Series], path: Path, wanted: str | None) -> tuple[_Series, list[str]]:
     """Choose the series that was named, or the one that was acquired.
 
     Raises
@@ -174,7 +172,7 @@ def _choose(
 
 def _turned(series: _Series) -> str:
     """Say that frames were turned, and where the file itself doubts it."""
-    note = TURNED_NOTE.format(what="NWB", other="--axes TYX")
+    note = TURNED_NOTE.format(kind="NWB", order="(T, X, Y)")
     dimension = series.group.get("dimension")
     if dimension is None:
         return note
