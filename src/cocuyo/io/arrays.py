@@ -139,7 +139,7 @@ class IndexedMovie:
         self.shape = (n_frames, n_rows, n_columns)
         self.dtype = np.dtype(array.dtype).newbyteorder("=")
         frame_bytes = n_rows * n_columns * self.dtype.itemsize
-        keeps = 1 < chunk_frames and chunk_frames * frame_bytes <= _MAX_KEPT_BYTES
+        keeps = chunk_frames > 1 and chunk_frames * frame_bytes <= _MAX_KEPT_BYTES
         self._chunk = chunk_frames if keeps else 1
         self._kept: tuple[int, AnyArray] | None = None
 

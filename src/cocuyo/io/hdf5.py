@@ -23,12 +23,13 @@ HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf", ".nwb", ".mat"))
 HDF5_OPTIONS: frozenset[Option] = frozenset(("dataset", "channel", "plane", "axes"))
 RATE_NAMES = ("frame_rate_hz", "frame_rate", "framerate", "fps", "rate", "sampling_rate")
 PIXEL_NAMES = ("pixel_size_um", "pixel_size", "um_per_pixel", "element_size_um")
-_MATLAB_RATE_NAMES = (*RATE_NAMES, "fs", "fr", "frame_rate_hz")
+_MATLAB_RATE_NAMES = (*RATE_NAMES, "fs", "fr")
 _MATLAB_MARK = b"MATLAB 7.3 MAT-file"
 
 TURNED_NOTE = (
-    "{kind} stores the columns of a picture before its rows, {order}; frames are turned accordingly. "
-    "If the picture looks mirrored at its diagonal, this file does not keep to that: --axes TYX."
+    "{kind} stores the columns of a picture before its rows, {order}; frames are turned "
+    "accordingly. If the picture looks mirrored at its diagonal, this file does not keep to that: "
+    "--axes TYX."
 )
 
 
@@ -361,7 +362,8 @@ def _matlab_number(data: Any, names: tuple[str, ...]) -> tuple[float | None, str
 
     wanted = [re.sub("_", "", name) for name in names]
     for name, item in data.parent.items():
-        if re.sub("_", "", name).casefold() in wanted and isinstance(item, h5py.Dataset):
-            if item.size == 1 and item.dtype.kind in "uif":
-                return float(item[()].ravel()[0]), f"the variable {name} of the MATLAB file"
+        if re.sub("_", "", name).casefold() not in wanted or not isinstance(item, h5py.Dataset):
+            continue
+        if item.size == 1 and item.dtype.kind in "uif":
+            return float(item[()].ravel()[0]), f"the variable {name} of the MATLAB file"
     return None, ""

@@ -1,6 +1,7 @@
 """Recordings in the files of microscopes' makers, through their libraries or well-kept ones."""
 
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from cocuyo.core import AnyArray, RecordingError
+from cocuyo.core import AnyArray, CocuyoError, RecordingError
 from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
@@ -78,19 +79,32 @@ class PlaneMovie:
             raise RecordingError(msg) from error
 
 
-def _opened(path: Path, kind: str, open_it: Callable[[], Any]) -> Any:
-    """Open a file with its library.
+def _with_library(
+    path: Path, kind: str, *, open_it: Callable[[], Any], look: Callable[[Any], Source]
+) -> Source:
+    """Open a file with its library and look into it; it is closed with its movie.
 
     Raises
     ------
     RecordingError
-        If that fails, whatever the library raises.
+        Whatever the library raises.
     """
+    file = None
     try:
-        return open_it()
-    except Exception as error:
-        msg = f"{path} is {kind} that cannot be opened; it is damaged or cut ({error})."
+        file = open_it()
+        source = look(file)
+        close = getattr(file, "close", None)
+        if close is not None:
+            weakref.finalize(source.movie, close)
+    except BaseException as error:
+        if hasattr(file, "close"):
+            file.close()
+        if isinstance(error, CocuyoError | MemoryError) or not isinstance(error, Exception):
+            raise
+        what = str(error) or type(error).__name__
+        msg = f"{path} is {kind} that cannot be opened; it is damaged or cut ({what})."
         raise RecordingError(msg) from error
+    return source
 
 
 def _index_of(wanted: str | None, names: list[str], path: Path, what: str) -> int:
@@ -190,7 +204,14 @@ class Nd2Reader(Reader):
         """
         import nd2
 
-        file = _opened(path, self.name, lambda: nd2.ND2File(path))
+        return _with_library(
+            path,
+            self.name,
+            open_it=lambda: nd2.ND2File(path),
+            look=lambda file: self._look(file, path, choice),
+        )
+
+    def _look(self, file: Any, path: Path, choice: Choice) -> Source:
         sizes = dict(file.sizes)
         n_positions = sizes.pop("P", 1)
         position = _index_of(choice.dataset, [""] * n_positions, path, "position")
@@ -263,7 +284,14 @@ class CziReader(Reader):
         """
         from pylibCZIrw import czi
 
-        file = _opened(path, self.name, lambda: czi.CziReader(str(path)))
+        return _with_library(
+            path,
+            self.name,
+            open_it=lambda: czi.CziReader(str(path)),
+            look=lambda file: self._look(file, path, choice),
+        )
+
+    def _look(self, file: Any, path: Path, choice: Choice) -> Source:
         box = dict(file.total_bounding_box)
         scenes = sorted(file.scenes_bounding_rectangle)
         scene = None
@@ -371,8 +399,15 @@ class LifReader(Reader):
         """
         import liffile
 
-        file = _opened(path, self.name, lambda: liffile.LifFile(path))
-        images = _opened(path, self.name, lambda: list(file.images))
+        return _with_library(
+            path,
+            self.name,
+            open_it=lambda: liffile.LifFile(path),
+            look=lambda file: self._look(file, path, choice),
+        )
+
+    def _look(self, file: Any, path: Path, choice: Choice) -> Source:
+        images = list(file.images)
         if not images:
             msg = f"{path} is a Leica LIF file without an image."
             raise RecordingError(msg)
@@ -424,7 +459,7 @@ class InscopixReader(Reader):
     name = "an Inscopix ISXD file"
     suffixes = frozenset((".isxd",))
     modules = ("isx",)
-    # Not an extra of ours: its licence forbids commercial use, and it has no build for every system.
+    # No extra of ours: its licence forbids commercial use, and it is not built for every system.
     install = "pip install isx (Inscopix' own package, free for non-commercial use)"
 
     def recognises(self, path: Path, head: bytes) -> bool:
@@ -449,7 +484,14 @@ class InscopixReader(Reader):
                     "or cut. Copy it again."
                 )
                 raise RecordingError(msg)
-        movie = _opened(path, self.name, lambda: isx.Movie.read(str(path)))
+        return _with_library(
+            path,
+            self.name,
+            open_it=lambda: isx.Movie.read(str(path)),
+            look=lambda movie: self._look(movie, path),
+        )
+
+    def _look(self, movie: Any, path: Path) -> Source:
         timing = movie.timing
         n_frames = int(timing.num_samples)
         lost = sorted({*map(int, timing.dropped), *_cropped(timing), *map(int, timing.blank)})

@@ -214,8 +214,9 @@ def find_reader(path: Path) -> tuple[Reader, str]:
     for reader, package in readers():
         if reader.recognises(path, head):
             return reader, package
-    msg = f"{path} is not a recording: it is {describe_unknown(path, head)}."
-    raise RecordingError(f"{msg} cocuyo reads {FORMATS_READ}.")
+    what = describe_unknown(path, head)
+    msg = f"{path} is not a recording: it is {what}. cocuyo reads {FORMATS_READ}."
+    raise RecordingError(msg)
 
 
 def read_head(path: Path) -> bytes:

@@ -274,8 +274,18 @@ def _image(group: Any) -> _Found:
         return float(scale[at]) * factor if factor is not None and given[at] else None
 
     interval = measure("T", _SECONDS)
+    wordless = [
+        scale[at]
+        for at, axis in enumerate(axes)
+        if letters[at] in "TYX" and scale[at] != 1 and not axis.get("unit")
+    ]
     sides = measure("Y", _UM), measure("X", _UM)
     notes = []
+    if wordless:
+        notes.append(
+            "The image has a scale but no unit of it; give pixel size and frame rate yourself "
+            "(--pixel-size, --frame-rate)."
+        )
     pixel = None
     if sides[0] and sides[1]:
         pixel = float(np.sqrt(sides[0] * sides[1]))
