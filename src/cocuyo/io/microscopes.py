@@ -89,7 +89,7 @@ def _with_library(
     RecordingError
         Whatever the library raises.
     """
-    file = None
+    file: Any = None
     try:
         file = open_it()
         source = look(file)

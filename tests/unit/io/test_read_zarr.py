@@ -18,8 +18,11 @@ from cocuyo.io.zarr_arrays import _check_codecs
 
 N, Y, X = 14, 6, 9
 FRAMES = np.random.default_rng(2).integers(1, 4000, (N, Y, X)).astype(np.uint16)
-AXES = (("t", "time", "millisecond"), ("c", "channel", None)) + tuple(
-    (name, "space", "micrometer") for name in "yx"
+AXES = (
+    ("t", "time", "millisecond"),
+    ("c", "channel", None),
+    ("y", "space", "micrometer"),
+    ("x", "space", "micrometer"),
 )
 
 
@@ -103,7 +106,7 @@ def test_a_damaged_chunk_names_its_frames(tmp_path):
     (path / "c" / "1" / "0" / "0").write_bytes(b"no chunk")
     recording = open_recording(path)
     np.testing.assert_array_equal(recording.movie.read(0, 5), FRAMES[:5])
-    with pytest.raises(RecordingError, match="Frames 5:10 of .* are damaged"):
+    with pytest.raises(RecordingError, match=r"Frames 5:10 of .* are damaged"):
         recording.movie.read(5, 7)
 
 
@@ -166,7 +169,10 @@ def described(version, scale=(50.0, 1.0, 1.46, 1.46), axes=AXES):
     """Metadata of an image, checked by yaozarrs' models."""
     multiscale = {
         "name": "slice",
-        "axes": [{k: v for k, v in zip(("name", "type", "unit"), axis) if v} for axis in axes],
+        "axes": [
+            {"name": name, "type": kind, **({"unit": unit} if unit else {})}
+            for name, kind, unit in axes
+        ],
         "datasets": [
             {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(scale)}]}
         ],
@@ -219,7 +225,7 @@ def test_the_layout_of_bioformats2raw_is_looked_into(tmp_path):
     two = tmp_path / "two.zarr"
     images = {name: (described("0.5"), STACK + at) for at, name in enumerate(("0", "1"))}
     write_bioformats2raw(two, images, writer="zarr")
-    with pytest.raises(RecordingError, match="2 OME-Zarr images.*--dataset: 0, 1"):
+    with pytest.raises(RecordingError, match=r"2 OME-Zarr images.*--dataset: 0, 1"):
         open_recording(two, channel=0)
     chosen = open_recording(two, dataset="1", channel=0)
     np.testing.assert_array_equal(read_all(chosen), FRAMES + 1)
