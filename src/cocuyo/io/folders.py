@@ -261,6 +261,31 @@ class _PngFrame:
         return picture if picture.ndim == 2 else picture[..., 2::-1]
 
 
+FrameFile = _TiffFrame | _PngFrame
+UnusableFrame = _Bad
+
+
+def open_frame(path: Path) -> FrameFile:
+    """Open a file that holds one frame.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF or PNG file.
+
+    Returns
+    -------
+    FrameFile
+        Its layout and how to read it.
+
+    Raises
+    ------
+    UnusableFrame
+        If it is not whole, as while it is being written.
+    """
+    return _PngFrame(path) if path.suffix.lower() in PICTURE_SUFFIXES else _TiffFrame(path)
+
+
 class ImagesMovie:
     """Frames that are files of their own.
 
