@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -100,6 +100,15 @@ class LiveSource(Protocol):
 
     def close(self) -> None:
         """Let files and sockets go."""
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A source that can be told what was received before an interruption."""
+
+    def expect(self, facts: LiveFacts, next_index: int) -> None:
+        """Go on with these frames, from this number on."""
         ...
 
 

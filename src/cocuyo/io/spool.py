@@ -63,6 +63,24 @@ class Spool:
         self.n_frames = n_frames
         self._write_header(0)
 
+    def expect(self, frame_shape: tuple[int, int], dtype: "np.dtype[np.generic]") -> None:
+        """Refuse frames of another size or type.
+
+        Parameters
+        ----------
+        frame_shape : tuple of int
+            Rows and columns.
+        dtype : dtype
+            Type of the values.
+
+        Raises
+        ------
+        RecordingError
+            If these are not the spool's.
+        """
+        if (frame_shape, np.dtype(dtype)) != (self._frame_shape, self.dtype):
+            self._refuse(frame_shape, np.dtype(dtype), self._frame_shape, self.dtype)
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Frames, rows and columns so far."""
@@ -136,12 +154,20 @@ class Spool:
                 msg = f"{self.path} is damaged ({error}); move the folder away."
                 raise RecordingError(msg) from error
         if shape[1:] != self._frame_shape or dtype != self.dtype:
-            msg = (
-                f"{self.path} holds frames of {shape[1]} x {shape[2]} ({dtype}); now they have "
-                f"{self._frame_shape[0]} x {self._frame_shape[1]} ({self.dtype}). Move the folder "
-                "away to begin a new recording."
-            )
-            raise RecordingError(msg)
+            self._refuse(self._frame_shape, self.dtype, shape[1:], dtype)
+
+    def _refuse(
+        self,
+        now: tuple[int, ...],
+        now_dtype: "np.dtype[np.generic]",
+        before: tuple[int, ...],
+        before_dtype: "np.dtype[np.generic]",
+    ) -> None:
+        msg = (
+            f"{self.path} holds frames of {before[0]} x {before[1]} ({before_dtype}); now they "
+            f"have {now[0]} x {now[1]} ({now_dtype}). Move the folder away to begin a new one."
+        )
+        raise RecordingError(msg)
 
 
 def _open_at(path: Path, end: int) -> BinaryIO:

@@ -197,9 +197,25 @@ class FirstPass:
         Pushed
             The frames, corrected.
         """
-        pushed, self.stream = push_frames(frames, self.stream, self.setup)
+        pushed = self.place(frames)
         for step in pushed.steps:
             self.take(step)
+        return pushed
+
+    def place(self, frames: AnyArray) -> Pushed:
+        """Place the next frames; the steps that become whole are for the caller to `take`.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, n_rows, n_columns)
+            The next frames as acquired.
+
+        Returns
+        -------
+        Pushed
+            The frames, corrected, and the steps. They may be taken in another thread, in order.
+        """
+        pushed, self.stream = push_frames(frames, self.stream, self.setup)
         return pushed
 
     def end(self) -> None:

@@ -4,7 +4,9 @@ Every frame is placed on the first ones and read at once; the networks see each 
 seconds the maps so far are searched for ROIs, in small slices between the frames.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +32,8 @@ _KEPT = 0.6
 """Overlap (over the union) from which an earlier outline stays as it is, so that traces go on."""
 _TWIN = 0.5
 """Overlap (over the smaller one) from which the weaker of two newly drawn ROIs is dropped."""
+_MOST_STEPS = 2
+"""Steps that may wait for the networks; then the frames wait for them."""
 _SLICE_ROIS = 4
 """Candidates drawn in one slice between two frames."""
 
@@ -314,6 +318,9 @@ class Provisional:
         self._causal = CausalTraces(setup.config, rate_hz=setup.rate_hz, provisional=self.config)
         self._every = max(1, round(self.config.refresh_s * setup.rate_hz))
         self._next_refresh = setup.frames_per_step
+        # The networks see the steps beside the frames; their memory is touched by one thread only.
+        self._worker = ThreadPoolExecutor(1, "cocuyo-networks")
+        self._taking: deque[Future[None]] = deque()
         self._work: Iterator[None] | None = None
         self._rings: dict[str, LabelArray] = {}
         self._centres: dict[str, tuple[float, float]] = {}
@@ -341,7 +348,11 @@ class Provisional:
             What it brought.
         """
         at, self.n_frames = self.n_frames, self.n_frames + 1
-        pushed = self.first.push(frame[None])
+        pushed = self.first.place(frame[None])
+        for step in pushed.steps:
+            if len(self._taking) >= _MOST_STEPS:
+                self._taking.popleft().result()
+            self._taking.append(self._worker.submit(self.first.take, step))
         flags = int(pushed.motion.flags[0])
         ids = self._causal.ids
         if flags or self._readout is None:
@@ -369,7 +380,13 @@ class Provisional:
             None where nothing was to do, True where the search is complete and `rois` are new.
         """
         if self._work is None:
-            if self.n_frames < self._next_refresh or self.first.n_steps == 0:
+            if self.n_frames < self._next_refresh:
+                return None
+            if self.overdue:
+                self._settle()
+            while self._taking and self._taking[0].done():
+                self._taking.popleft().result()
+            if self._taking or self.first.n_steps == 0:
                 return None
             self._next_refresh = self.n_frames + self._every
             self._work = self._search()
@@ -381,10 +398,21 @@ class Provisional:
         return False
 
     def finish(self) -> None:
-        """Search once more, to the end."""
+        """Take the frames that wait, and search once more, to the end."""
+        self._settle()
+        self.first.end()
         self._next_refresh, self._work = 0, None
         while self.search() is False:
             pass
+
+    def close(self) -> None:
+        """Let the thread of the networks end."""
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _settle(self) -> None:
+        """Wait until the networks have seen all whole steps; raise what went wrong there."""
+        while self._taking:
+            self._taking.popleft().result()
 
     def roi_set(self) -> RoiSet:
         """Give all ROIs found so far."""
