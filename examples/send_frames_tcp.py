@@ -3,9 +3,9 @@
     cocuyo live tcp://127.0.0.1:5555 --publish --out session1
     python examples/send_frames_tcp.py 5555 slice.npy 20
 
-Nothing but the standard library and NumPy. A program in another language does the same: each message
-is ``coc1``, the length of the header (4 bytes, little-endian), the header (JSON), and for a frame its
-values. docs/reference/live.md lists the messages.
+Nothing but the standard library and NumPy. A program in another language does the same: each
+message is ``coc1``, the length of the header (4 bytes, little-endian), the header (JSON), and for a
+frame its values. docs/reference/live.md lists the messages.
 """
 
 import json
@@ -42,7 +42,8 @@ class Sender:
         while len(data) < n_bytes:
             part = self.socket.recv(n_bytes - len(data))
             if not part:
-                raise ConnectionError("cocuyo has closed the connection")
+                msg = "cocuyo has closed the connection"
+                raise ConnectionError(msg)
             data += part
         return data
 

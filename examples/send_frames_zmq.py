@@ -3,8 +3,8 @@
     cocuyo live zmq+tcp://127.0.0.1:5556 --publish --out session1
     python examples/send_frames_zmq.py 5556 slice.npy 20
 
-Needs pyzmq (``pip install "cocuyo[live]"``). A message is one part, the header (JSON), and for a frame a
-second part, its values. docs/reference/live.md lists the messages.
+Needs pyzmq (``pip install "cocuyo[live]"``). A message is one part, the header (JSON), and for a
+frame a second part, its values. docs/reference/live.md lists the messages.
 """
 
 import json

@@ -503,11 +503,15 @@ class Provisional:
             owner[free] = i
         rois = [replace(roi, accepted=False) for roi in self.rois]
         redrawn = []
-        taken = np.zeros(size, np.bool_)
-        for pixels, score in zip(drawn, scores, strict=True):
-            if taken[pixels].sum() > _TWIN * len(pixels):
-                continue
-            taken[pixels] = True
+        taken = np.full(size, -1, np.int32)
+        for number, (pixels, score) in enumerate(zip(drawn, scores, strict=True)):
+            stronger = taken[pixels][taken[pixels] >= 0]
+            if len(stronger):
+                most = int(np.bincount(stronger).argmax())
+                smaller = min(len(pixels), len(drawn[most]))
+                if (stronger == most).sum() > _TWIN * smaller:
+                    continue
+            taken[pixels[taken[pixels] < 0]] = number
             others = owner[pixels]
             others = others[others >= 0]
             best = int(np.bincount(others).argmax()) if len(others) else -1
