@@ -529,14 +529,16 @@ class _Sums:
                 step.contrast, diameter_px=self._diameter_px, inside=step.inside
             )
             self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
-            peaks = contrast_peaks(
-                of_soma, distance_px=self._distance_px, least=self._least_contrast
-            )
-            if self._final:
-                self._votes += peaks
-            else:  # the length will say how high they must be
-                at = np.flatnonzero(peaks).astype(np.int32)
-                self._flashes.append((at, peaks.ravel()[at]))
+            self.add_flashes(of_soma)
+
+    def add_flashes(self, height: FloatArray) -> None:
+        """Take the peaks of a soma's contrast in one step."""
+        peaks = contrast_peaks(height, distance_px=self._distance_px, least=self._least_contrast)
+        if self._final:
+            self._votes += peaks
+        else:  # the length will say how high they must be
+            at = np.flatnonzero(peaks).astype(np.int32)
+            self._flashes.append((at, peaks.ravel()[at]))
 
     def votes(self, least: float) -> FloatArray:
         """Sum of the flashes that are high enough."""

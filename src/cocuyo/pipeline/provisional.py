@@ -53,6 +53,13 @@ class ProvisionalConfig(FrozenConfig):
         description="Time for which the trace of a new ROI is watched before its events count, in "
         "seconds. Shorter reports sooner, from a baseline that is less sure.",
     )
+    min_score: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Probability that the core of a provisional ROI must have, where the final "
+        "ones are verified. Lower shows more cells and more that are none.",
+    )
     level_s: float = Field(
         default=1.0,
         gt=0,
@@ -71,7 +78,7 @@ class ProvisionalRoi:
     pixels : ndarray of int32, shape (n_pixels,)
         Flat indices in the frame, sorted.
     score : float
-        Mean probability of a functional neuron in it.
+        Mean probability of a functional neuron in its more probable half.
     found_at : int
         Frame after which it was found first.
     accepted : bool
@@ -264,12 +271,9 @@ class CausalTraces:
             n = int(min(self._n_past[i], self._window))
             cell, ring, difference = self._past[:, i, :n]
             level = np.median(ring)
-            own, around = cell - np.median(cell), ring - level
-            # The quieter half of the frames: transients of the ROI only rise.
-            quiet = own <= np.median(own)
-            power = float(around[quiet] @ around[quiet])
-            slope = float(own[quiet] @ around[quiet]) / power if power > 0 else 0.0
-            self._coefficient[i] = np.clip(slope, 0.0, traces.max_coefficient)
+            around = ring - level
+            slope = _quiet_slope(cell - np.median(cell), around, largest=traces.max_coefficient)
+            self._coefficient[i] = slope
             self._ring_level[i] = level
             corrected = cell - self._coefficient[i] * around
             self._baseline[i] = np.percentile(corrected, traces.baseline_percentile)
@@ -277,6 +281,30 @@ class CausalTraces:
             if len(seen) >= 4:
                 middle = np.median(seen)
                 self._noise[i] = max(1.4826 * float(np.median(np.abs(seen - middle))), 1e-6)
+
+
+def _quiet_slope(own: FloatArray, around: FloatArray, *, largest: float) -> float:
+    """Fit own = slope x around + constant on the frames in which the rest is low."""
+    quiet = np.ones(len(own), np.bool_)
+    slope = 0.0
+    for _ in range(4):
+        source = around[quiet] - around[quiet].mean()
+        power = float(source @ source)
+        if power <= 0:
+            return 0.0
+        slope = float(np.clip(source @ own[quiet] / power, 0.0, largest))
+        rest = own - slope * around
+        middle, quarter = np.percentile(rest, (50, 25))
+        # Transients of the ROI only rise: the spread comes from the lower half.
+        quiet = rest <= middle + 2 * max((middle - quarter) / 0.6745, 1e-9)
+    return slope
+
+
+def _core(values: FloatArray) -> float:
+    """Mean of the larger half."""
+    if len(values) == 0:
+        return 0.0
+    return float(np.sort(values)[len(values) // 2 :].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -447,7 +475,9 @@ class Provisional:
                 config=config.candidates,
             )
             yield
-            noise = float(np.median(np.abs(maps.contrast - np.median(maps.contrast)))) * 1.4826
+            # The contrast stands out most at a cell's centre, the probability fills it.
+            seen = np.sqrt(np.maximum(maps.contrast, 0)) * maps.probability
+            noise = 1.4826 * float(np.median(np.abs(seen - np.median(seen))))
             for at in range(0, len(seeds.points), _SLICE_ROIS):
                 points = seeds.points[at : at + _SLICE_ROIS]
                 patches = cut_patches(
@@ -455,13 +485,11 @@ class Provisional:
                 )
                 side = patches.side
                 for index, inside in zip(patches.index, patches.inside, strict=True):
-                    seen = inside & maps.valid.ravel()[index].reshape(side, side)
-                    image = maps.contrast.ravel()[index].reshape(side, side)
                     found = outline(
-                        image,
-                        noise=noise,
+                        seen.ravel()[index].reshape(side, side),
+                        noise=max(noise, 1e-3),
                         index=index,
-                        inside=seen,
+                        inside=inside & maps.valid.ravel()[index].reshape(side, side),
                         diameter_px=diameter,
                         config=config.footprints,
                     )
@@ -476,11 +504,8 @@ class Provisional:
             ]
             yield
         smallest = config.verification.min_area_share * np.pi * (diameter / 2) ** 2
-        scores = [
-            float(maps.probability.ravel()[pixels].mean()) if len(pixels) else 0.0
-            for pixels in drawn
-        ]
-        least = config.mask_threshold if config.finish == "verify" else 0.0
+        scores = [_core(maps.probability.ravel()[pixels]) for pixels in drawn]
+        least = self.config.min_score if config.finish == "verify" else 0.0
         good = [
             i
             for i in np.argsort(-np.array(scores), kind="stable")

@@ -6,7 +6,14 @@ from fake_engine import FakeEngine
 from flashing_movie import ACTIVE, DIAMETER_PX, SILENT, make_movie
 
 from cocuyo.pipeline import PRESETS, analyse, blob_labels, final_mask
-from cocuyo.pipeline.analysis import keep_analysis, kept_analysis, network_shape
+from cocuyo.pipeline.analysis import (
+    FirstPass,
+    _Sums,
+    keep_analysis,
+    kept_analysis,
+    network_shape,
+)
+from cocuyo.pipeline.stream import set_up
 from cocuyo.preprocessing import MotionConfig
 from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
 
@@ -191,6 +198,71 @@ def test_blob_labels_are_the_accepted_cells_of_srname(movie):
 def test_a_recording_without_values_has_no_blob_labels(movie):
     dark = movie.recording(np.zeros((20, *movie.frames.shape[1:]), np.uint16))
     assert not blob_labels(dark, config=BLOBS, diameter_px=DIAMETER_PX).any()
+
+
+def pushed(movie, sizes, config, engine):
+    """Feed the first pass in blocks of given sizes; nobody says how many frames there will be."""
+    setup = set_up(movie.recording(), config=config, diameter_px=DIAMETER_PX)
+    first = FirstPass(setup, engine, frame_shape=movie.frames.shape[1:])
+    at = 0
+    for size in sizes:
+        block = first.push(movie.frames[at : at + size])
+        assert len(block.corrected) == len(block.motion.flags) == size
+        at += size
+    assert at == len(movie.frames)
+    first.end()
+    assert first.n_frames == at
+    return first.analysis()
+
+
+def blocks_of(random, n_frames):
+    ends = np.sort(random.choice(np.arange(1, n_frames), 9, replace=False))
+    return np.diff([0, *ends, n_frames]).tolist()
+
+
+@pytest.mark.parametrize("kind", ["networks", "blobs", "paper"])
+@pytest.mark.parametrize("sizes", ["one by one", "random", "all"])
+def test_frames_pushed_in_any_blocks_give_the_maps_of_the_whole(kind, sizes):
+    movie = make_movie(n_frames=123, shifts=np.linspace(0, 2, 246).reshape(123, 2))
+    config = PRESETS["default"] if kind == "networks" else BLOBS
+    if kind == "paper":
+        config = STILL.model_copy(update={"networks": PAPER})
+    shape = movie.frames.shape[1:]
+
+    def engine():
+        return None if kind == "blobs" else FakeEngine(shape, diameter_px=DIAMETER_PX)
+
+    cut = {"one by one": [1] * 123, "all": [123]}
+    cut["random"] = blocks_of(np.random.default_rng(5), 123)
+    found = pushed(movie, cut[sizes], config, engine())
+    expected = analyse(movie.recording(), config=config, diameter_px=DIAMETER_PX, engine=engine())
+    for name in ("probability", "contrast", "mean", "noise", "valid", "soma_contrast", "peaks"):
+        np.testing.assert_array_equal(getattr(found.maps, name), getattr(expected.maps, name))
+    for name in ("shifts", "confidence", "flags"):
+        np.testing.assert_array_equal(getattr(found.motion, name), getattr(expected.motion, name))
+    for name in ("mean_raw", "max_raw", "max", "probability_max", "probability_mean"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.n_steps == expected.n_steps == found.maps.n_steps
+
+
+@pytest.mark.parametrize("n_steps", [90, 700])
+def test_flashes_that_the_length_makes_too_low_do_not_count(n_steps):
+    """Nobody knew the length when they were seen; afterwards they count as if it had been known."""
+    random = np.random.default_rng(n_steps)
+    least = STILL.candidates.contrast_threshold(n_steps)
+    live, known = (
+        _Sums((40, 50), (40, 50), 8.0, distance=3.6, least=floor, final=final)
+        for floor, final in ((STILL.candidates.contrast_threshold(0), False), (least, True))
+    )
+    low = 0
+    for _ in range(40):
+        height = random.normal(0, 2.0, (40, 50)).astype(np.float32)
+        low += int(((height >= 4.5) & (height < least)).sum())
+        live.add_flashes(height)
+        known.add_flashes(height)
+    assert (low > 0) == (n_steps > 100)
+    assert known.votes(least).any()
+    np.testing.assert_array_equal(live.votes(least), known.votes(least))
 
 
 def test_what_was_kept_is_taken_up_as_it_was(analysis, tmp_path):
