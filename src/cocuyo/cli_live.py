@@ -173,7 +173,8 @@ def _tidy(path: Path, record: dict[str, Any], request: LiveRequest) -> None:
     """Mark a recording as complete; frames that lie in files of their own are not kept twice."""
     from cocuyo.io.atomic import write_json
 
-    from_files = bool(record.get("facts", {}).get("paths"))
+    paths = record.get("facts", {}).get("paths")
+    from_files = bool(paths) and all(Path(path).exists() for path in paths)
     keep = not from_files if request.keep_frames is None else request.keep_frames
     write_json(path / "live.json", {**record, "status": "complete"})
     if not keep:
@@ -271,8 +272,9 @@ def _words(followed: Followed, folder: LiveFolder) -> str:
     ]
     if latency["n_frames"]:
         lines.append(
-            f"Latency over {latency['n_frames']} frames: p50 {latency['p50_ms']} ms, "
-            f"p99 {latency['p99_ms']} ms, largest {latency['max_ms']} ms."
+            f"Latency over {latency['n_frames']} frames (after the start): "
+            f"p50 {latency['p50_ms']} ms, p99 {latency['p99_ms']} ms, "
+            f"largest {latency['max_ms']} ms."
         )
     if "events_s" in delay:
         lines.append(

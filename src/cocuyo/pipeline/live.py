@@ -47,6 +47,9 @@ Stage = Literal["waiting", "starting", "catching up", "live", "finishing"]
 _WAIT_S = 0.02
 _SHOW_S = 0.25
 _RECORD_S = 2.0
+_START_S = 10.0
+"""Frames that came while template and networks were made wait at first: latency is counted when
+none waits any more, or after so many seconds."""
 _MOST_BYTES = 256e6
 """Frames that wait in memory where none are kept on disk; beyond that they are dropped."""
 _BINS_PER_DECADE = 200
@@ -475,6 +478,7 @@ class _Session:
         self._delays: dict[str, float] = {}
         self._began_s = time.perf_counter()
         self._caught_up_at: int | None = None
+        self._set_up_s: float | None = None
         self._n = 0
 
     # --- the loop ---
@@ -499,10 +503,18 @@ class _Session:
                 return
             elif not self._search():
                 self._receiver.wait(_WAIT_S, beyond=self._n)
-            if self._caught_up_at is None and self._n >= self._receiver.n_frames:
-                self._caught_up_at = self._n
-                self._delays["start_s"] = round(time.perf_counter() - self._began_s, 3)
+            if self._caught_up_at is None:
+                self._look_whether_caught_up()
             self._tell("catching up" if self._caught_up_at is None else "live")
+
+    def _look_whether_caught_up(self) -> None:
+        """End the start where no frame waits any more, or the analysis does not keep up."""
+        now = time.perf_counter()
+        if self._n <= self._receiver.n_before or self._set_up_s is None:
+            self._set_up_s = now
+        if self._n >= self._receiver.n_frames or now - self._set_up_s >= _START_S:
+            self._caught_up_at = self._n
+            self._delays["start_s"] = round(now - self._began_s, 3)
 
     def _begin(self, there: int, ended: bool) -> bool:
         """Set up from the first frames, once they are there."""
