@@ -26,6 +26,7 @@ from cocuyo.pipeline.stream import (
     Pushed,
     Setup,
     Step,
+    StreamState,
     end_stream,
     join_motion,
     push_frames,
@@ -239,6 +240,33 @@ class FirstPass:
         else:
             probability, self.memory = _advance(self.engine, self.memory, step, self.setup)
             self._sums.add_probability(probability, 1)
+
+    def sums(self) -> dict[str, AnyArray]:
+        """Give the running sums as arrays, to be kept.
+
+        Returns
+        -------
+        dict of str to ndarray
+            What `take_up` takes.
+        """
+        return self._sums.arrays()
+
+    def take_up(
+        self, stream: StreamState, memory: TemporalState | None, sums: dict[str, AnyArray]
+    ) -> None:
+        """Go on from where another pass over the same frames stood.
+
+        Parameters
+        ----------
+        stream : StreamState
+            Its stream.
+        memory : TemporalState or None
+            Its memory.
+        sums : dict of str to ndarray
+            Its `sums`.
+        """
+        self._sums.restore(sums)
+        self.stream, self.memory = stream, memory
 
     def analysis(self) -> Analysis:
         """Make the maps of all steps taken so far.
@@ -464,6 +492,14 @@ def _advance(
     return probability, engine.step(probability, step.contrast, state)
 
 
+_KEPT = (
+    "n_seen", "n_frames", "n_pairs", "n_steps", "weight", "_raw", "_n_raw", "_max_raw", "_sum",
+    "_squares", "_votes", "max", "contrast", "soma_contrast", "probability_sum",
+    "probability_max",
+)  # fmt: skip
+"""Attributes of `_Sums` that are arrays or numbers."""
+
+
 class _Sums:
     """Running sums of the first pass, in float64 where many frames are added."""
 
@@ -553,6 +589,43 @@ class _Sums:
         self.weight += weight
         self.probability_sum += probability
         self.probability_max = np.maximum(self.probability_max, probability / weight)
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """All sums as arrays, by name."""
+        empty = np.zeros(0, np.float32)
+        motion = join_motion(self.motions)
+        return {
+            **{f"sums.{name}": np.asarray(getattr(self, name)) for name in _KEPT},
+            "sums.last": empty if self._last is None else self._last,
+            "sums.shifts": motion.shifts,
+            "sums.confidence": motion.confidence,
+            "sums.flags": motion.flags,
+            "sums.flash_counts": np.array([len(at) for at, _ in self._flashes], np.int64),
+            "sums.flash_at": np.concatenate(
+                [np.zeros(0, np.int32), *(at for at, _ in self._flashes)]
+            ),
+            "sums.flash_height": np.concatenate([empty, *(height for _, height in self._flashes)]),
+        }
+
+    def restore(self, arrays: dict[str, AnyArray]) -> None:
+        """Take sums that `arrays` gave; raises where they are of another kind."""
+        values = {}
+        for name in _KEPT:
+            like, value = getattr(self, name), arrays[f"sums.{name}"]
+            if np.shape(like) != value.shape:
+                msg = f"{name} has shape {value.shape}."
+                raise ValueError(msg)
+            values[name] = value if value.ndim else type(like)(value.item())
+        last = arrays["sums.last"]
+        motion = Motion(arrays["sums.shifts"], arrays["sums.confidence"], arrays["sums.flags"])
+        ends = np.cumsum(arrays["sums.flash_counts"])
+        at = np.split(arrays["sums.flash_at"], ends)[: len(ends)]
+        height = np.split(arrays["sums.flash_height"], ends)[: len(ends)]
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._last = last if last.size else None
+        self.motions = [motion]
+        self._flashes = list(zip(at, height, strict=True))
 
     @property
     def mean_raw(self) -> FloatArray:

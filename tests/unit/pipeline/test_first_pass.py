@@ -13,6 +13,7 @@ from cocuyo.pipeline.analysis import (
     kept_analysis,
     network_shape,
 )
+from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
 from cocuyo.pipeline.stream import set_up
 from cocuyo.preprocessing import MotionConfig
 from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
@@ -295,3 +296,66 @@ def test_half_of_what_was_kept_is_not_taken_up(analysis, tmp_path):
     keep_analysis(path, analysis, key="this")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert kept_analysis(path, key="this") is None
+
+
+def first_pass_of(movie, kind):
+    config = BLOBS if kind == "blobs" else PRESETS["default"]
+    if kind == "lucas_kanade":
+        config = PRESETS["default"].model_copy(update={"motion": MotionConfig(method=kind)})
+    engine = None
+    if kind != "blobs":
+        engine = FakeEngine(movie.frames.shape[1:], diameter_px=DIAMETER_PX)
+    setup = set_up(movie.recording(), config=config, diameter_px=DIAMETER_PX)
+    return FirstPass(setup, engine, frame_shape=movie.frames.shape[1:])
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return make_movie(n_frames=93, shifts=np.linspace(0, 2, 186).reshape(93, 2))
+
+
+@pytest.mark.parametrize("kind", ["template_correlation", "lucas_kanade", "blobs"])
+@pytest.mark.parametrize("at", [5, 60])
+def test_a_pass_that_was_kept_goes_on_as_if_nothing_had_been(drifting, tmp_path, kind, at):
+    undisturbed, killed, again = (first_pass_of(drifting, kind) for _ in range(3))
+    undisturbed.push(drifting.frames)
+    undisturbed.end()
+    killed.push(drifting.frames[:at])
+    keep_first_pass(tmp_path / "so_far.npz", killed, killed.stream, key="this")
+    killed.push(drifting.frames[at:])  # what came later is not in the file
+    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this")
+    assert again.n_frames == again.stream.start == at
+    again.push(drifting.frames[at:])
+    again.end()
+    found, expected = again.analysis(), undisturbed.analysis()
+    for name in ("probability", "contrast", "mean", "noise", "valid", "soma_contrast", "peaks"):
+        np.testing.assert_array_equal(getattr(found.maps, name), getattr(expected.maps, name))
+    np.testing.assert_array_equal(found.motion.shifts, expected.motion.shifts)
+    for name in ("mean_raw", "max_raw", "max", "probability_max", "probability_mean"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.n_steps == expected.n_steps
+
+
+def test_a_pass_is_kept_between_steps_only(drifting, tmp_path):
+    first = first_pass_of(drifting, "blobs")
+    first.push(drifting.frames[:7])
+    with pytest.raises(ValueError, match="the stream is at 5"):
+        keep_first_pass(tmp_path / "so_far.npz", first, first.stream, key="this")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["another key", "absent", "cut", "another size"])
+def test_a_pass_that_cannot_be_taken_up_begins_anew(drifting, tmp_path, damage):
+    path = tmp_path / "so_far.npz"
+    before = first_pass_of(drifting, "template_correlation")
+    before.push(drifting.frames[:60])
+    keep_first_pass(path, before, before.stream, key="this")
+    first = first_pass_of(drifting, "template_correlation")
+    if damage == "absent":
+        path.unlink()
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-2000])
+    if damage == "another size":
+        first = first_pass_of(make_movie(n_frames=60, shape=(60, 72)), "template_correlation")
+    assert not take_up_first_pass(path, first, key="that" if damage == "another key" else "this")
+    assert first.n_frames == first.stream.start == first.stream.motion.n_placed == 0
