@@ -177,6 +177,7 @@ def _tidy(path: Path, record: dict[str, Any], request: LiveRequest) -> None:
     from_files = bool(paths) and all(Path(path).exists() for path in paths)
     keep = not from_files if request.keep_frames is None else request.keep_frames
     write_json(path / "live.json", {**record, "status": "complete"})
+    (path / "first_pass.npz").unlink(missing_ok=True)
     if not keep:
         for name in (FRAMES_FILE, TIMES_FILE):
             (path / name).unlink(missing_ok=True)

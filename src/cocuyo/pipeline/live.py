@@ -4,11 +4,14 @@ One thread receives and keeps the frames; this one places them, reads the traces
 and searches for ROIs in between; the networks run beside it (`Provisional`).
 """
 
+import hashlib
+import json
 import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -31,6 +34,7 @@ from cocuyo.io.live import LiveFacts, LiveFrame, LiveSource, Resumable
 from cocuyo.io.livefolder import LiveFolder, spooled_recording
 from cocuyo.io.spool import Spool
 from cocuyo.pipeline.analysis import FirstPass
+from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.provisional import (
     FrameReport,
@@ -39,14 +43,15 @@ from cocuyo.pipeline.provisional import (
     ProvisionalEvent,
     ProvisionalRoi,
 )
-from cocuyo.pipeline.run import choose_diameter, load_networks, segment
+from cocuyo.pipeline.run import choose_diameter, library_versions, load_networks, segment
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
-from cocuyo.pipeline.stream import set_up
+from cocuyo.pipeline.stream import StreamState, set_up
 
 Stage = Literal["waiting", "starting", "catching up", "live", "finishing"]
 _WAIT_S = 0.02
 _SHOW_S = 0.25
 _RECORD_S = 2.0
+_SO_FAR = "first_pass.npz"
 _START_S = 10.0
 """Frames that came while template and networks were made wait at first: latency is counted when
 none waits any more, or after so many seconds."""
@@ -541,7 +546,19 @@ class _Session:
             self._model, self._settings, head, diameter_px, engine="auto", precision="auto"
         )
         first = FirstPass(setup, networks, frame_shape=facts.frame_shape)
-        self._provisional = Provisional(first, self._options.provisional, _kept(self._folder))
+        keep = None
+        if isinstance(store, Spool):
+            path, key = self._folder.path / _SO_FAR, self._key(head)
+            if self._folder.resumed and take_up_first_pass(path, first, key=key):
+                if first.n_frames > there:  # of frames that are not there
+                    first = FirstPass(setup, networks, frame_shape=facts.frame_shape)
+                self._n = first.n_frames
+
+            def keep(first: FirstPass, stream: StreamState) -> None:
+                with suppress(OSError):  # a full disk: the frames themselves will say it
+                    keep_first_pass(path, first, stream, key=key)
+
+        self._provisional = Provisional(first, self._options.provisional, _kept(self._folder), keep)
         provisional = self._options.provisional
         self._delays = {
             "events_s": self._settings.validation.fast_s,
@@ -549,6 +566,13 @@ class _Session:
             "rois_s": round(provisional.refresh_s + provisional.warm_up_s, 4),
         }
         return True
+
+    def _key(self, head: Recording) -> str:
+        """Name what the first pass depends on, beside the frames that lie in the same folder."""
+        digest = hashlib.sha256(json.dumps(library_versions(), sort_keys=True).encode())
+        digest.update(json.dumps(self._folder.record["key"], sort_keys=True).encode())
+        digest.update(head.movie.read(0, head.n_frames).tobytes())
+        return digest.hexdigest()
 
     def _head(self, facts: LiveFacts, store: _Store, n: int) -> Recording:
         if isinstance(store, Spool):

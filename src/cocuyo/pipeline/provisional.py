@@ -5,7 +5,7 @@ seconds the maps so far are searched for ROIs, in small slices between the frame
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,7 @@ from scipy import sparse
 from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, LabelArray, RoiSet
 from cocuyo.pipeline.analysis import FirstPass, final_mask
 from cocuyo.pipeline.settings import PipelineConfig
+from cocuyo.pipeline.stream import StreamState
 from cocuyo.postprocessing import (
     averaging_weights,
     cut_patches,
@@ -59,6 +60,12 @@ class ProvisionalConfig(FrozenConfig):
         le=1,
         description="Probability that the core of a provisional ROI must have, where the final "
         "ones are verified. Lower shows more cells and more that are none.",
+    )
+    keep_s: float = Field(
+        default=30.0,
+        gt=0,
+        description="Time after which it is kept again where the first pass stands, in seconds. "
+        "After a kill at most so much is analysed again; shorter writes more.",
     )
     level_s: float = Field(
         default=1.0,
@@ -332,20 +339,25 @@ class Provisional:
         Settings.
     rois : list of ProvisionalRoi
         ROIs that are known already, after an interruption.
+    keep : callable, optional
+        Called every now and then, between two steps and beside the frames, to keep where the
+        first pass stands.
     """
 
     first: FirstPass
     config: ProvisionalConfig = field(default_factory=ProvisionalConfig)
     rois: list[ProvisionalRoi] = field(default_factory=list)
+    keep: Callable[[FirstPass, StreamState], None] | None = None
     n_events: int = 0
 
     def __post_init__(self) -> None:
         setup = self.first.setup
-        self.n_frames = 0
+        self.n_frames = self.first.n_frames
+        self._next_keep = self.n_frames + self._in_frames(self.config.keep_s)
         self.valid = np.ones(self.first.frame_shape, np.bool_)
         self._causal = CausalTraces(setup.config, rate_hz=setup.rate_hz, provisional=self.config)
-        self._every = max(1, round(self.config.refresh_s * setup.rate_hz))
-        self._next_refresh = setup.frames_per_step
+        self._every = self._in_frames(self.config.refresh_s)
+        self._next_refresh = self.n_frames + setup.frames_per_step
         # The networks see the steps beside the frames; their memory is touched by one thread only.
         self._worker = ThreadPoolExecutor(1, "cocuyo-networks")
         self._taking: deque[Future[None]] = deque()
@@ -356,6 +368,9 @@ class Provisional:
         if self.rois:
             for _ in self._read_rois(self.rois, []):
                 pass
+
+    def _in_frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self.first.setup.rate_hz))
 
     @property
     def followed(self) -> tuple[str, ...]:
@@ -381,6 +396,10 @@ class Provisional:
             if len(self._taking) >= _MOST_STEPS:
                 self._taking.popleft().result()
             self._taking.append(self._worker.submit(self.first.take, step))
+            if self.keep is not None and self.n_frames >= self._next_keep:
+                self._next_keep = self.n_frames + self._in_frames(self.config.keep_s)
+                # After this step, before the next one: sums and stream fit.
+                self._taking.append(self._worker.submit(self.keep, self.first, self.first.stream))
         flags = int(pushed.motion.flags[0])
         ids = self._causal.ids
         if flags or self._readout is None:

@@ -228,7 +228,7 @@ def assemble(
         model=model.settings.name,
         settings=settings.model_dump(mode="json"),
         seed=seed,
-        versions=_versions(),
+        versions=library_versions(),
         engine=networks.name if networks is not None else "none",
         precision=networks.precision if networks is not None else "f32",
         timings_s=timings_s,
@@ -313,7 +313,7 @@ def _run_key(
 ) -> str:
     """Name what the first pass depends on; the movie by some of its frames."""
     facts = (
-        _versions(),
+        library_versions(),
         settings.model_dump(mode="json"),
         (networks.name, networks.precision) if networks is not None else None,
         (recording.frame_shape, recording.n_frames, str(recording.movie.dtype)),
@@ -525,7 +525,14 @@ def report_motion(
         )
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Say which versions shape the numbers.
+
+    Returns
+    -------
+    dict of str
+        Of Python, the system, cocuyo and the libraries that it computes with.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for library in ("cocuyo", *LIBRARIES):
         try:
