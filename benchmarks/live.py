@@ -2,10 +2,10 @@
 
     python benchmarks/live.py --out live.md
 
-simulates a slice of 512 x 512 pixels, lets `cocuyo live` follow it at 10 and 20 frames per second (as a
-replay, and sent over TCP), and writes the latencies that it stores, beside the targets. The table states
-the load of the machine: where others compute, the figures say little. ``--quick`` takes small frames, to
-try the command.
+simulates a slice of 512 x 512 pixels, lets `cocuyo live` follow it at 10 and 20 frames per second
+(as a replay, and sent over TCP), and writes the latencies that it stores, beside the targets. The
+table states the load of the machine: where others compute, the figures say little. ``--quick``
+takes small frames, to try the command.
 """
 
 import argparse
@@ -121,10 +121,10 @@ def to_markdown(rows: list[dict[str, Any]], machine: str) -> str:
     delay = rows[-1]
     lines += [
         "",
-        "Latency: from the arrival of a frame to its traces and events written and sent; the frames "
-        f"of the start ({delay['delay_start_s']:g} s in the last row) are left out. Algorithmic "
-        f"delay: events {delay['delay_events_s']:g} s, maps {delay['delay_maps_s']:g} s, events of "
-        f"a new ROI up to {delay['delay_rois_s']:g} s.",
+        "Latency: from the arrival of a frame to its traces and events written and sent; the "
+        f"frames of the start ({delay['delay_start_s']:g} s in the last row) are left out.",
+        f"Algorithmic delay: events {delay['delay_events_s']:g} s, maps "
+        f"{delay['delay_maps_s']:g} s, events of a new ROI up to {delay['delay_rois_s']:g} s.",
     ]
     return "\n".join(lines) + "\n"
 

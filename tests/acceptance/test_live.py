@@ -31,7 +31,7 @@ def frames(simulated):
     return simulated.frames[:100, :64, :72]
 
 
-@pytest.fixture(scope="session", params=["default", "srname"])
+@pytest.fixture(scope="session", params=["default", pytest.param("srname", marks=pytest.mark.slow)])
 def preset(request):
     return request.param
 
@@ -201,7 +201,7 @@ def port_of(program, said=None):
     return int(line.strip().rpartition(":")[2])
 
 
-@pytest.mark.parametrize("kind", ["tcp", "zmq"])
+@pytest.mark.parametrize("kind", ["tcp", pytest.param("zmq", marks=pytest.mark.slow)])
 def test_the_example_client_sends_a_recording_and_hears_of_its_events(
     start, frames, expected_srname, tmp_path, kind
 ):
@@ -269,6 +269,7 @@ def live_stream(start, tmp_path, *options):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_lost_frames_are_counted_and_leave_gaps_in_time(start, connect, tmp_path):
     program = live_stream(start, tmp_path)
     client = connect(port_of(program))
@@ -294,6 +295,7 @@ def begin_recording(start, connect, tmp_path, *, n_first):
     return program
 
 
+@pytest.mark.slow
 @posix
 def test_ctrl_c_ends_a_recording_with_a_result_of_what_came(
     start, connect, cocuyo, frames, tmp_path
@@ -328,6 +330,7 @@ def test_a_killed_recording_goes_on_and_loses_nothing(start, connect, expected_s
     expect_equal(tmp_path / "s", expected_srname)
 
 
+@pytest.mark.slow
 @posix
 def test_a_killed_recording_can_be_completed_as_it_is(start, connect, cocuyo, tmp_path):
     program = begin_recording(start, connect, tmp_path, n_first=80)

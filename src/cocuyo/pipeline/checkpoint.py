@@ -13,8 +13,6 @@ from cocuyo.io import save_npz_atomic
 from cocuyo.pipeline.analysis import FirstPass
 from cocuyo.pipeline.stream import StreamState
 
-_NUMBERS = (bool, int, float)
-
 
 def keep_first_pass(path: Path, first: FirstPass, stream: StreamState, *, key: str) -> None:
     """Write where a first pass stands.
@@ -86,7 +84,13 @@ def _flatten(name: str, value: Any, into: dict[str, Any]) -> None:
     if is_dataclass(value):
         for field in fields(value):
             _flatten(f"{name}.{field.name}", getattr(value, field.name), into)
-    elif isinstance(value, np.ndarray | tuple | _NUMBERS):
+    elif isinstance(value, tuple):
+        into[f"{name}.length"] = np.asarray(len(value))
+        for i, item in enumerate(value):
+            _flatten(f"{name}.{i}", item, into)
+    elif isinstance(value, np.generic):  # one of NumPy's numbers is another kind than Python's
+        into[name] = np.asarray(value)[None]
+    elif isinstance(value, np.ndarray | bool | int | float):
         into[name] = np.asarray(value)
 
 
@@ -100,11 +104,12 @@ def _restore(name: str, like: Any, arrays: dict[str, Any]) -> Any:
         return replace(like, **changes)
     if like is None or isinstance(like, BaseModel | str):
         return like
-    value = arrays[name]
     if isinstance(like, tuple):
-        return tuple(value.tolist())
-    if isinstance(like, _NUMBERS):
-        return type(like)(value.item())
+        length = int(arrays[f"{name}.length"])
+        return tuple(_restore(f"{name}.{i}", 0.0, arrays) for i in range(length))
+    value = arrays[name]
+    if not isinstance(like, np.ndarray):
+        return value.item() if value.ndim == 0 else value[0]
     if value.dtype != like.dtype or value.ndim != like.ndim:
         msg = f"{name} is of another kind."
         raise ValueError(msg)

@@ -553,6 +553,7 @@ class _Session:
                 if first.n_frames > there:  # of frames that are not there
                     first = FirstPass(setup, networks, frame_shape=facts.frame_shape)
                 self._n = first.n_frames
+                self._folder.write(taken_up_at=self._n)
 
             def keep(first: FirstPass, stream: StreamState) -> None:
                 with suppress(OSError):  # a full disk: the frames themselves will say it

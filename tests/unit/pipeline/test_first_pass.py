@@ -222,7 +222,7 @@ def blocks_of(random, n_frames):
 
 
 @pytest.mark.parametrize("kind", ["networks", "blobs", "paper"])
-@pytest.mark.parametrize("sizes", ["one by one", "random", "all"])
+@pytest.mark.parametrize("sizes", ["one by one", "random"])
 def test_frames_pushed_in_any_blocks_give_the_maps_of_the_whole(kind, sizes):
     movie = make_movie(n_frames=123, shifts=np.linspace(0, 2, 246).reshape(123, 2))
     config = PRESETS["default"] if kind == "networks" else BLOBS
@@ -233,7 +233,7 @@ def test_frames_pushed_in_any_blocks_give_the_maps_of_the_whole(kind, sizes):
     def engine():
         return None if kind == "blobs" else FakeEngine(shape, diameter_px=DIAMETER_PX)
 
-    cut = {"one by one": [1] * 123, "all": [123]}
+    cut = {"one by one": [1] * 123}
     cut["random"] = blocks_of(np.random.default_rng(5), 123)
     found = pushed(movie, cut[sizes], config, engine())
     expected = analyse(movie.recording(), config=config, diameter_px=DIAMETER_PX, engine=engine())
