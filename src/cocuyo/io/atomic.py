@@ -135,6 +135,8 @@ def save_npz_atomic(path: str | Path, arrays: Mapping[str, Any], *, compress: bo
     arrays : mapping of str to array_like
         What to save, by name. Object arrays are refused, so that the file can be read
         without unpickling anything.
+    compress : bool, default: True
+        Off is quicker, and the file larger.
 
     Returns
     -------
