@@ -125,8 +125,8 @@ def plain(value: Any) -> Any:  # noqa: PLR0911 - one return for each kind
     return str(value)
 
 
-def save_npz_atomic(path: str | Path, arrays: Mapping[str, Any]) -> Path:
-    """Write arrays as a compressed ``.npz`` file, whole or not at all.
+def save_npz_atomic(path: str | Path, arrays: Mapping[str, Any], *, compress: bool = True) -> Path:
+    """Write arrays as an ``.npz`` file, whole or not at all.
 
     Parameters
     ----------
@@ -135,6 +135,8 @@ def save_npz_atomic(path: str | Path, arrays: Mapping[str, Any]) -> Path:
     arrays : mapping of str to array_like
         What to save, by name. Object arrays are refused, so that the file can be read
         without unpickling anything.
+    compress : bool, default: True
+        Off is quicker, and the file larger.
 
     Returns
     -------
@@ -156,5 +158,6 @@ def save_npz_atomic(path: str | Path, arrays: Mapping[str, Any]) -> Path:
             raise ValueError(msg)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **checked)  # type: ignore[arg-type]  # names come from the caller
+        save = np.savez_compressed if compress else np.savez
+        save(file, **checked)  # type: ignore[arg-type]  # names come from the caller
     return path

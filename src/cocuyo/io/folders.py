@@ -25,7 +25,7 @@ from cocuyo.io.sources import (
 )
 from cocuyo.io.tiff import Page, walk_pages
 
-_MOVIE_SUFFIXES = VIDEO_SUFFIXES | {".npy", ".h5", ".hdf5", ".hdf"}
+MOVIE_SUFFIXES = VIDEO_SUFFIXES | {".npy", ".h5", ".hdf5", ".hdf"}
 
 
 class FolderReader(Reader):
@@ -84,7 +84,7 @@ def recording_files(folder: Path) -> list[Path]:
         suffix = file.suffix.lower()
         if file.name.startswith(".") or not file.is_file():
             continue
-        if suffix in _MOVIE_SUFFIXES | TIFF_SUFFIXES | PICTURE_SUFFIXES:
+        if suffix in MOVIE_SUFFIXES | TIFF_SUFFIXES | PICTURE_SUFFIXES:
             kind = "tiff" if suffix in TIFF_SUFFIXES else suffix
             letters = re.sub(r"[\d\W_]+", "", file.stem).casefold()
             groups.setdefault((kind, letters), []).append(file)
@@ -279,6 +279,31 @@ class _PngFrame:
             what = "it cannot be decoded"
             raise _Bad(what)
         return picture if picture.ndim == 2 else picture[..., 2::-1]
+
+
+FrameFile = _TiffFrame | _PngFrame
+UnusableFrame = _Bad
+
+
+def open_frame(path: Path) -> FrameFile:
+    """Open a file that holds one frame.
+
+    Parameters
+    ----------
+    path : Path
+        A TIFF or PNG file.
+
+    Returns
+    -------
+    FrameFile
+        Its layout and how to read it.
+
+    Raises
+    ------
+    UnusableFrame
+        If it is not whole, as while it is being written.
+    """
+    return _PngFrame(path) if path.suffix.lower() in PICTURE_SUFFIXES else _TiffFrame(path)
 
 
 class ImagesMovie:

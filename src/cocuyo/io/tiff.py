@@ -85,12 +85,18 @@ class Chain:
         Where the first page says that the second directory is; 0 for none.
     order : {"<", ">"}
         Byte order of the file.
+    last_ifd : int
+        Position of the last directory that is whole; 0 for none.
+    n_directories : int
+        Number of whole directories, previews counted.
     """
 
     pages: tuple[Page, ...]
     damage: str
     second_ifd: int
     order: Literal["<", ">"]
+    last_ifd: int = 0
+    n_directories: int = 0
 
 
 class _Broken(Exception):  # noqa: N818 - a finding, not a failure
@@ -104,13 +110,15 @@ _CUT_DIRECTORY = "the file ends inside the directory of the next page"
 _CUT_IMAGE = "the file ends inside the next image"
 
 
-def walk_pages(path: Path) -> Chain:
+def walk_pages(path: Path, *, known: Chain | None = None) -> Chain:
     """Walk the directories of a TIFF file as far as they are whole.
 
     Parameters
     ----------
     path : Path
         The file.
+    known : Chain, optional
+        What an earlier walk found, while the file was shorter: it goes on from there.
 
     Returns
     -------
@@ -120,7 +128,7 @@ def walk_pages(path: Path) -> Chain:
     size = path.stat().st_size
     pages: list[Page] = []
     damage = ""
-    second = 0
+    second = last = n_seen = 0
     with path.open("rb") as file:
         head = file.read(16).ljust(16, b"\0")
         order: Literal["<", ">"] = "<" if head[:2] == b"II" else ">"
@@ -128,7 +136,9 @@ def walk_pages(path: Path) -> Chain:
         at = struct.unpack_from(order + "Q", head, 8)[0] if big else 0
         at = at if big else struct.unpack_from(order + "I", head, 4)[0]
         seen: set[int] = set()
-        n_seen = 0
+        if known is not None and known.last_ifd:  # the last one may point to the next by now
+            at, n_seen, second = known.last_ifd, known.n_directories - 1, known.second_ifd
+            pages = [page for page in known.pages if page.ifd != at]
         while at:
             try:
                 seen.add(at)
@@ -136,7 +146,7 @@ def walk_pages(path: Path) -> Chain:
             except _Broken as reason:
                 damage = str(reason)
                 break
-            n_seen += 1
+            n_seen, last = n_seen + 1, page.ifd
             if n_seen == 1:
                 second = at
             if not preview:
@@ -144,7 +154,7 @@ def walk_pages(path: Path) -> Chain:
             if at in seen:
                 damage = _LOOP
                 break
-    return Chain(tuple(pages), damage, second, order)
+    return Chain(tuple(pages), damage, second, order, last, n_seen)
 
 
 def _read_page(file: BinaryIO, at: int, order: str, big: bool, size: int) -> tuple[Page, int, bool]:
@@ -336,7 +346,13 @@ class TiffReader(Reader):
         return open_tiff(path, channel=choice.channel, plane=choice.plane)
 
 
-def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = None) -> Source:
+def open_tiff(
+    path: Path,
+    *,
+    channel: int | None = None,
+    plane: int | None = None,
+    chain: Chain | None = None,
+) -> Source:
     """Open a TIFF file.
 
     Parameters
@@ -345,6 +361,8 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
         The file.
     channel, plane : int, optional
         Which to read of several channels or planes, from 0.
+    chain : Chain, optional
+        Its pages, where they are known already.
 
     Returns
     -------
@@ -358,7 +376,7 @@ def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = Non
     MissingExtraError
         If the compression needs the extra ``formats``.
     """
-    chain = walk_pages(path)
+    chain = chain or walk_pages(path)
     if not chain.pages:
         reason = chain.damage or "it holds no image"
         msg = f"{path} is a TIFF file without a whole image: {reason}."

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import (
+    AnyArray,
     BoolArray,
     FloatArray,
+    LabelArray,
     Motion,
     ProgressCallback,
     Recording,
@@ -19,8 +21,21 @@ from cocuyo.core import (
 from cocuyo.io import save_npz_atomic
 from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.pipeline.srname import blob_mask, count_blobs, join_motion
-from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
+from cocuyo.pipeline.srname import blob_mask, count_blobs
+from cocuyo.pipeline.stream import (
+    Pushed,
+    Setup,
+    Step,
+    StreamState,
+    end_stream,
+    join_motion,
+    push_frames,
+    resize,
+    resize_to,
+    set_up,
+    start_stream,
+    stream_steps,
+)
 from cocuyo.postprocessing import EventJudge, Verifier
 from cocuyo.preprocessing import (
     contrast_of_soma,
@@ -106,60 +121,195 @@ def analyse(
         If the frame rate is not known.
     """
     setup = set_up(recording, config=config, diameter_px=diameter_px, exclude=exclude)
-    shape = recording.frame_shape
-    small = network_shape(shape, setup.factor)
-    diameter = setup.network_diameter_px
-    # The height that a flash must have by the end: below, those of noise would add up.
-    n_steps = recording.n_frames // setup.frames_per_step
-    sums = _Sums(
-        shape,
-        small,
-        diameter,
-        distance=config.candidates.min_distance_diameters * diameter,
-        least=config.candidates.contrast_threshold(n_steps),
+    first = FirstPass(
+        setup,
+        engine,
+        frame_shape=recording.frame_shape,
+        n_steps=recording.n_frames // setup.frames_per_step,
     )
-    state = engine.start() if engine is not None else None
     for step in stream_steps(recording, setup, progress=progress):
-        sums.add(step)
+        first.take(step)
+    return first.analysis()
+
+
+class FirstPass:
+    """The first pass over a recording, fed with frames as they come.
+
+    What it has seen so far is all it needs to go on: `stream` (motion, contrast), `memory` (the
+    temporal network) and running sums.
+
+    Parameters
+    ----------
+    setup : Setup
+        From `set_up`.
+    engine : Engine or None
+        The networks, made for frames of `network_shape`; None with `config.method` "blobs".
+    frame_shape : tuple of int
+        Rows and columns of the frames.
+    n_steps : int, optional
+        Steps that the whole recording has; None where nobody knows yet.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        engine: Engine | None,
+        *,
+        frame_shape: tuple[int, int],
+        n_steps: int | None = None,
+    ) -> None:
+        self.setup = setup
+        self.engine = engine
+        self.frame_shape = frame_shape
+        self.stream = start_stream(setup)
+        self.memory = engine.start() if engine is not None else None
+        candidates, diameter = setup.config.candidates, setup.network_diameter_px
+        # The height that a flash must have by the end: below, those of noise would add up.
+        least = candidates.contrast_threshold(0 if n_steps is None else n_steps)
+        self._sums = _Sums(
+            frame_shape,
+            network_shape(frame_shape, setup.factor),
+            diameter,
+            distance=candidates.min_distance_diameters * diameter,
+            least=least,
+            final=n_steps is not None,
+        )
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames whose steps were taken."""
+        return self._sums.n_seen
+
+    @property
+    def n_steps(self) -> int:
+        """Number of steps that the networks saw."""
+        return self._sums.n_steps
+
+    def push(self, frames: AnyArray) -> Pushed:
+        """Place the next frames, and take the steps that become whole.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, n_rows, n_columns)
+            The next frames as acquired.
+
+        Returns
+        -------
+        Pushed
+            The frames, corrected.
+        """
+        pushed = self.place(frames)
+        for step in pushed.steps:
+            self.take(step)
+        return pushed
+
+    def place(self, frames: AnyArray) -> Pushed:
+        """Place the next frames; the steps that become whole are for the caller to `take`.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, n_rows, n_columns)
+            The next frames as acquired.
+
+        Returns
+        -------
+        Pushed
+            The frames, corrected, and the steps. They may be taken in another thread, in order.
+        """
+        pushed, self.stream = push_frames(frames, self.stream, self.setup)
+        return pushed
+
+    def end(self) -> None:
+        """Take the frames that wait for a whole step; none may be pushed after that."""
+        for step in end_stream(self.stream, self.setup):
+            self.take(step)
+
+    def take(self, step: Step) -> None:
+        """Take a step into the sums and into the memory of the temporal network.
+
+        Parameters
+        ----------
+        step : Step
+            The next one.
+        """
+        self._sums.add(step)
         if not step.usable:
-            continue
-        if engine is None or state is None:
-            sums.add_probability(count_blobs(step, setup), len(step.frames))
+            return
+        if self.engine is None or self.memory is None:
+            self._sums.add_probability(count_blobs(step, self.setup), len(step.frames))
         else:
-            probability, state = _advance(engine, state, step, setup)
-            sums.add_probability(probability, 1)
-    motion = join_motion(sums.motions)
-    valid = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=exclude)
-    share = resize_to(sums.probability_sum / max(1.0, sums.weight), shape)
-    if engine is None or state is None:
-        probability = share
-    elif sums.n_steps == 0:
-        probability = np.zeros(shape, np.float32)
-    else:
-        probability = np.clip(resize_to(engine.classify(state), shape), 0, 1)
-    maps = Maps(
-        np.where(valid, probability, 0).astype(np.float32),
-        np.where(valid, resize_to(sums.contrast, shape), 0).astype(np.float32),
-        sums.mean,
-        sums.noise,
-        valid,
-        np.where(valid, resize_to(sums.soma_contrast, shape), 0).astype(np.float32),
-        sums.n_steps,
-        np.where(valid, resize_to(gather_peaks(sums.votes, diameter_px=diameter), shape), 0).astype(
-            np.float32
-        ),
-    )
-    return Analysis(
-        maps,
-        motion,
-        sums.mean_raw,
-        sums.max_raw,
-        sums.max,
-        resize_to(sums.probability_max, shape),
-        share,
-        sums.n_steps,
-        setup.motion.config.method == config.motion.method,
-    )
+            probability, self.memory = _advance(self.engine, self.memory, step, self.setup)
+            self._sums.add_probability(probability, 1)
+
+    def sums(self) -> dict[str, AnyArray]:
+        """Give the running sums as arrays, to be kept.
+
+        Returns
+        -------
+        dict of str to ndarray
+            What `take_up` takes.
+        """
+        return self._sums.arrays()
+
+    def take_up(
+        self, stream: StreamState, memory: TemporalState | None, sums: dict[str, AnyArray]
+    ) -> None:
+        """Go on from where another pass over the same frames stood.
+
+        Parameters
+        ----------
+        stream : StreamState
+            Its stream.
+        memory : TemporalState or None
+            Its memory.
+        sums : dict of str to ndarray
+            Its `sums`.
+        """
+        self._sums.restore(sums)
+        self.stream, self.memory = stream, memory
+
+    def analysis(self) -> Analysis:
+        """Make the maps of all steps taken so far.
+
+        Returns
+        -------
+        Analysis
+            Of the recording, once its last step was taken; before that of its beginning.
+        """
+        setup, sums, shape = self.setup, self._sums, self.frame_shape
+        n_steps = sums.n_seen // setup.frames_per_step
+        least = setup.config.candidates.contrast_threshold(n_steps)
+        motion = join_motion(sums.motions)
+        valid = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=setup.exclude)
+        share = resize_to(sums.probability_sum / max(1.0, sums.weight), shape)
+        if self.engine is None or self.memory is None:
+            probability = share
+        elif sums.n_steps == 0:
+            probability = np.zeros(shape, np.float32)
+        else:
+            probability = np.clip(resize_to(self.engine.classify(self.memory), shape), 0, 1)
+        peaks = gather_peaks(sums.votes(least), diameter_px=setup.network_diameter_px)
+        maps = Maps(
+            np.where(valid, probability, 0).astype(np.float32),
+            np.where(valid, resize_to(sums.contrast, shape), 0).astype(np.float32),
+            sums.mean,
+            sums.noise,
+            valid,
+            np.where(valid, resize_to(sums.soma_contrast, shape), 0).astype(np.float32),
+            sums.n_steps,
+            np.where(valid, resize_to(peaks, shape), 0).astype(np.float32),
+        )
+        return Analysis(
+            maps,
+            motion,
+            sums.mean_raw,
+            sums.max_raw,
+            sums.max,
+            resize_to(sums.probability_max, shape),
+            share,
+            sums.n_steps,
+            setup.motion.config.method == setup.config.motion.method,
+        )
 
 
 def keep_analysis(path: Path, analysis: Analysis, *, key: str) -> None:
@@ -342,6 +492,14 @@ def _advance(
     return probability, engine.step(probability, step.contrast, state)
 
 
+_KEPT = (
+    "n_seen", "n_frames", "n_pairs", "n_steps", "weight", "_raw", "_n_raw", "_max_raw", "_sum",
+    "_squares", "_votes", "max", "contrast", "soma_contrast", "probability_sum",
+    "probability_max",
+)  # fmt: skip
+"""Attributes of `_Sums` that are arrays or numbers."""
+
+
 class _Sums:
     """Running sums of the first pass, in float64 where many frames are added."""
 
@@ -353,11 +511,15 @@ class _Sums:
         *,
         distance: float,
         least: float,
+        final: bool,
     ) -> None:
         self._diameter_px = diameter
         self._distance_px = distance
         self._least_contrast = least
+        self._final = final
+        self._flashes: list[tuple[LabelArray, FloatArray]] = []
         self.motions: list[Motion] = []
+        self.n_seen = 0
         self.n_frames = self.n_pairs = self.n_steps = 0
         self.weight = 0.0
         self._raw = np.zeros(shape)
@@ -369,12 +531,13 @@ class _Sums:
         self.max = np.zeros(shape, np.float32)
         self.contrast = np.zeros(small, np.float32)
         self.soma_contrast = np.zeros(small, np.float32)
-        self.votes = np.zeros(small, np.float32)
+        self._votes = np.zeros(small, np.float32)
         self.probability_sum = np.zeros(small, np.float32)
         self.probability_max = np.zeros(small, np.float32)
 
     def add(self, step: Step) -> None:
         self.motions.append(step.motion)
+        self.n_seen += step.stop - step.start
         raw = np.asarray(step.raw, np.float32)
         known = np.isfinite(raw)
         highest = np.where(known, raw, np.float32(-np.inf)).max(axis=0)
@@ -402,15 +565,67 @@ class _Sums:
                 step.contrast, diameter_px=self._diameter_px, inside=step.inside
             )
             self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
-            self.votes += contrast_peaks(
-                of_soma, distance_px=self._distance_px, least=self._least_contrast
-            )
+            self.add_flashes(of_soma)
+
+    def add_flashes(self, height: FloatArray) -> None:
+        """Take the peaks of a soma's contrast in one step."""
+        peaks = contrast_peaks(height, distance_px=self._distance_px, least=self._least_contrast)
+        if self._final:
+            self._votes += peaks
+        else:  # the length will say how high they must be
+            at = np.flatnonzero(peaks).astype(np.int32)
+            self._flashes.append((at, peaks.ravel()[at]))
+
+    def votes(self, least: float) -> FloatArray:
+        """Sum of the flashes that are high enough."""
+        votes = self._votes.copy()
+        for at, height in self._flashes:
+            high = height >= min(least, 20.0)  # as high as `contrast_peaks` says
+            votes.ravel()[at[high]] += height[high]
+        return votes
 
     def add_probability(self, probability: FloatArray, weight: int) -> None:
         self.n_steps += 1
         self.weight += weight
         self.probability_sum += probability
         self.probability_max = np.maximum(self.probability_max, probability / weight)
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """All sums as arrays, by name."""
+        empty = np.zeros(0, np.float32)
+        motion = join_motion(self.motions)
+        return {
+            **{f"sums.{name}": np.asarray(getattr(self, name)) for name in _KEPT},
+            "sums.last": empty if self._last is None else self._last,
+            "sums.shifts": motion.shifts,
+            "sums.confidence": motion.confidence,
+            "sums.flags": motion.flags,
+            "sums.flash_counts": np.array([len(at) for at, _ in self._flashes], np.int64),
+            "sums.flash_at": np.concatenate(
+                [np.zeros(0, np.int32), *(at for at, _ in self._flashes)]
+            ),
+            "sums.flash_height": np.concatenate([empty, *(height for _, height in self._flashes)]),
+        }
+
+    def restore(self, arrays: dict[str, AnyArray]) -> None:
+        """Take sums that `arrays` gave; raises where they are of another kind."""
+        values = {}
+        for name in _KEPT:
+            like, value = getattr(self, name), arrays[f"sums.{name}"]
+            if np.shape(like) != value.shape:
+                msg = f"{name} has shape {value.shape}."
+                raise ValueError(msg)
+            values[name] = value if value.ndim else type(like)(value.item())
+        last = arrays["sums.last"]
+        motion = Motion(arrays["sums.shifts"], arrays["sums.confidence"], arrays["sums.flags"])
+        ends = np.cumsum(arrays["sums.flash_counts"])
+        at = np.split(arrays["sums.flash_at"], ends)[: len(ends)]
+        height = np.split(arrays["sums.flash_height"], ends)[: len(ends)]
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._last = last if last.size else None
+        self.motions = [motion]
+        self._flashes = list(zip(at, height, strict=True))
 
     @property
     def mean_raw(self) -> FloatArray:

@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from cocuyo.core import (
 )
 from cocuyo.pipeline.analysis import (
     Analysis,
+    FirstPass,
     analyse,
     find_rois,
     keep_analysis,
@@ -36,7 +38,7 @@ from cocuyo.pipeline.analysis import (
 from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
-from cocuyo.pipeline.stream import require_frames
+from cocuyo.pipeline.stream import Setup, require_frames, set_up
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -57,6 +59,7 @@ def segment(
     precision: Precision = "auto",
     seed: int = 0,
     work: Path | None = None,
+    begun: FirstPass | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Result:
     """Find the functional neurons of a recording, their traces and their activity.
@@ -88,6 +91,9 @@ def segment(
     work : Path, optional
         Existing folder in which the maps of the first pass are kept: a run that was killed goes
         on from them when it is started again with the same recording and settings.
+    begun : FirstPass, optional
+        The first pass, made while the recording ran. It is made again where the beginning of the
+        recording told something else (a diameter, a rate) than all of it tells.
     progress : callable, optional
         Called with a `Progress` as the work goes on; may raise `Cancelled`.
 
@@ -121,7 +127,7 @@ def segment(
     notes, warnings = list(recording.notes), list[str]()
     with clock.measure("setting up"):
         diameter_px = choose_diameter(recording, settings, notes, warnings)
-        networks = _load_networks(
+        networks = load_networks(
             loaded, settings, recording, diameter_px, engine=engine, precision=precision
         )
     with clock.measure("segmenting"):
@@ -130,7 +136,10 @@ def segment(
         if analysis is not None:
             notes.append("The maps were taken over from a run that was stopped before its end.")
         else:
-            analysis = analyse(
+            if begun is not None:
+                setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
+                analysis = _take_over(begun, recording, setup, networks, notes)
+            analysis = analysis or analyse(
                 recording,
                 config=settings,
                 diameter_px=diameter_px,
@@ -219,7 +228,7 @@ def assemble(
         model=model.settings.name,
         settings=settings.model_dump(mode="json"),
         seed=seed,
-        versions=_versions(),
+        versions=library_versions(),
         engine=networks.name if networks is not None else "none",
         precision=networks.precision if networks is not None else "f32",
         timings_s=timings_s,
@@ -252,6 +261,49 @@ def assemble(
     )
 
 
+def _take_over(
+    begun: FirstPass,
+    recording: Recording,
+    setup: Setup,
+    networks: Engine | None,
+    notes: list[str],
+) -> Analysis | None:
+    """Give the maps of a first pass that was made before, if it would come out the same."""
+    same_networks = (begun.engine is None) == (networks is None) and (
+        begun.engine is None
+        or networks is None
+        or (begun.engine.name, begun.engine.precision) == (networks.name, networks.precision)
+    )
+    complete = begun.n_frames == recording.n_frames
+    if complete and same_networks and _equal(begun.setup, setup):
+        notes.append("The maps are those made while the recording ran.")
+        return begun.analysis()
+    notes.append(
+        "The maps were made again at the end: all of the recording told another "
+        f"{_difference(begun.setup, setup) if complete else 'length'} than its beginning."
+    )
+    return None
+
+
+def _difference(first: Setup, second: Setup) -> str:
+    for name, words in (("diameter_px", "diameter of a soma"), ("rate_hz", "frame rate")):
+        if getattr(first, name) != getattr(second, name):
+            return words
+    return "template or grey range"
+
+
+def _equal(first: Any, second: Any) -> bool:
+    """Compare two states to the last bit."""
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, np.ndarray):
+        same = bool(first.dtype == second.dtype and first.shape == second.shape)
+        return same and first.tobytes() == second.tobytes()
+    if is_dataclass(first) and not isinstance(first, type):
+        return all(_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+    return bool(first == second)
+
+
 def _run_key(
     recording: Recording,
     model: Model,
@@ -261,7 +313,7 @@ def _run_key(
 ) -> str:
     """Name what the first pass depends on; the movie by some of its frames."""
     facts = (
-        _versions(),
+        library_versions(),
         settings.model_dump(mode="json"),
         (networks.name, networks.precision) if networks is not None else None,
         (recording.frame_shape, recording.n_frames, str(recording.movie.dtype)),
@@ -386,7 +438,7 @@ def _measure(recording: Recording) -> DiameterMeasurement:
     return measure_diameter(frames)
 
 
-def _load_networks(
+def load_networks(
     model: Model,
     config: PipelineConfig,
     recording: Recording,
@@ -395,6 +447,28 @@ def _load_networks(
     engine: EngineName,
     precision: Precision,
 ) -> Engine | None:
+    """Load the networks of a model for the frames of a recording.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    config : PipelineConfig
+        Settings of the run.
+    recording : Recording
+        The recording.
+    diameter_px : float
+        Typical soma diameter in pixels; sets the networks' magnification.
+    engine : {"auto", "openvino", "torch"}
+        What runs them.
+    precision : {"auto", "f32", "bf16"}
+        Number format.
+
+    Returns
+    -------
+    Engine or None
+        None where the method does without networks.
+    """
     if config.method == "blobs":
         return None
     return load_engine(
@@ -455,7 +529,14 @@ def report_motion(
         )
 
 
-def _versions() -> dict[str, str]:
+def library_versions() -> dict[str, str]:
+    """Say which versions shape the numbers.
+
+    Returns
+    -------
+    dict of str
+        Of Python, the system, cocuyo and the libraries that it computes with.
+    """
     found = {"python": platform.python_version(), "platform": platform.platform(terse=True)}
     for library in ("cocuyo", *LIBRARIES):
         try:

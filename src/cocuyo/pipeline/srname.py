@@ -11,12 +11,19 @@ from cocuyo.core import (
     BoolArray,
     FloatArray,
     LabelArray,
-    Motion,
     Recording,
 )
 from cocuyo.pipeline.finish import finish_mask
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.pipeline.stream import Setup, Step, resize, resize_to, set_up, stream_steps
+from cocuyo.pipeline.stream import (
+    Setup,
+    Step,
+    join_motion,
+    resize,
+    resize_to,
+    set_up,
+    stream_steps,
+)
 from cocuyo.preprocessing import equalise, valid_pixels
 from cocuyo.segmentation import detect_blobs
 
@@ -110,24 +117,4 @@ def blob_mask(share: FloatArray, config: PipelineConfig) -> BoolArray:
     """
     return np.asarray(
         (share >= config.blobs.min_share) & (share <= config.blobs.max_share), np.bool_
-    )
-
-
-def join_motion(parts: list[Motion]) -> Motion:
-    """Join the motion of consecutive steps.
-
-    Parameters
-    ----------
-    parts : list of Motion
-        In order; at least one.
-
-    Returns
-    -------
-    Motion
-        Of all frames.
-    """
-    return Motion(
-        np.concatenate([p.shifts for p in parts]),
-        np.concatenate([p.confidence for p in parts]),
-        np.concatenate([p.flags for p in parts]),
     )

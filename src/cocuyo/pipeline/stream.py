@@ -245,59 +245,187 @@ def stream_steps(
         In order. A last step of less than half the usual length is yielded with
         ``usable=False``: its noise would not fit, its frames still get their shifts.
     """
-    state, contrast = setup.motion, setup.contrast
-    shape = resize(np.zeros(recording.frame_shape, np.float32), setup.factor).shape
-    zeros = np.zeros((shape[0], shape[1]), np.float32)
-    k = setup.frames_per_step
-    step_s = k / setup.rate_hz
-    per_block = block_frames(recording, multiple=k)
+    state = start_stream(setup)
+    per_block = block_frames(recording, multiple=setup.frames_per_step)
     for start, block in recording.blocks(per_block):
-        motion, state = place_frames(block, state)
-        corrected = apply_shifts(block, motion.shifts, interpolation="cubic")
-        for first in range(0, len(block), k):
-            span = slice(first, min(first + k, len(block)))
-            flags = motion.flags[span]
-            part = Motion(motion.shifts[span], motion.confidence[span], flags)
-            frames = corrected[span][flags == 0]
-            whole = 2 * (span.stop - span.start) >= k
-            inside = valid_pixels(
-                recording.frame_shape, part.shifts, flags=flags, exclude=setup.exclude
-            )
-            where = _resize_mask(inside, setup.factor)
-            if len(frames) == 0 or not whole:
-                yield Step(
-                    start + first,
-                    start + span.stop,
-                    block[span],
-                    frames,
-                    zeros,
-                    zeros,
-                    where,
-                    part,
-                    usable=False,
-                )
-                continue
-            mean = resize(frames.mean(axis=0), setup.factor)
-            seen, contrast = contrast_step(
-                mean,
-                contrast,
-                step_s=step_s,
-                diameter_px=setup.network_diameter_px,
-                inside=where,
-                config=setup.config.contrast,
-            )
-            yield Step(
-                start + first,
-                start + span.stop,
-                block[span],
-                frames,
-                mean,
-                seen,
-                where,
-                part,
-                usable=True,
-            )
-        progress(Progress(stage, start + len(block), recording.n_frames))
+        pushed, state = push_frames(block, state, setup)
+        yield from pushed.steps
+        done = start + len(block)
+        if done == recording.n_frames:
+            yield from end_stream(state, setup)
+        progress(Progress(stage, done, recording.n_frames))
+
+
+@dataclass(frozen=True, eq=False)
+class StreamState:
+    """What placing and stepping the next frames needs to know of those before.
+
+    Attributes
+    ----------
+    motion : MotionState
+        State after the last frame.
+    contrast : ContrastState
+        State after the last whole step.
+    start : int
+        First frame of the step that is not yet whole.
+    waiting : tuple of (ndarray, ndarray, Motion)
+        Frames of that step, as acquired and corrected, and where they lie.
+    """
+
+    motion: MotionState
+    contrast: ContrastState
+    start: int = 0
+    waiting: tuple[tuple[AnyArray, FloatArray, Motion], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Pushed:
+    """What came of pushing frames into a stream.
+
+    Attributes
+    ----------
+    motion : Motion
+        Where these frames lie.
+    corrected : ndarray of float32, shape (n, n_rows, n_columns)
+        All of them, motion corrected, in camera counts.
+    steps : tuple of Step
+        The steps that became whole.
+    """
+
+    motion: Motion
+    corrected: FloatArray
+    steps: tuple[Step, ...]
+
+
+def start_stream(setup: Setup) -> StreamState:
+    """Begin before frame 0.
+
+    Parameters
+    ----------
+    setup : Setup
+        From `set_up`.
+
+    Returns
+    -------
+    StreamState
+        The state before the first frame.
+    """
+    return StreamState(setup.motion, setup.contrast)
+
+
+def push_frames(frames: AnyArray, state: StreamState, setup: Setup) -> tuple[Pushed, StreamState]:
+    """Place and correct the next frames, however few they are.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, n_rows, n_columns)
+        The next frames as acquired.
+    state : StreamState
+        What `start_stream` or the call before returned.
+    setup : Setup
+        From `set_up`.
+
+    Returns
+    -------
+    pushed : Pushed
+        The frames, corrected, and the steps that became whole.
+    state : StreamState
+        The state for the next call.
+    """
+    motion, place = place_frames(frames, state.motion)
+    corrected = apply_shifts(frames, motion.shifts, interpolation="cubic")
+    contrast, start, waiting = state.contrast, state.start, list(state.waiting)
+    steps = []
+    n_waiting = sum(len(raw) for raw, _, _ in waiting)
+    k, first = setup.frames_per_step, 0
+    while first < len(frames):
+        span = slice(first, min(first + k - n_waiting, len(frames)))
+        part = Motion(motion.shifts[span], motion.confidence[span], motion.flags[span])
+        waiting.append((frames[span], corrected[span], part))
+        n_waiting += span.stop - first
+        first = span.stop
+        if n_waiting == k:
+            step, contrast = _make_step(start, waiting, contrast, setup)
+            steps.append(step)
+            start, waiting, n_waiting = start + k, [], 0
+    pushed = Pushed(motion, corrected, tuple(steps))
+    return pushed, StreamState(place, contrast, start, tuple(waiting))
+
+
+def end_stream(state: StreamState, setup: Setup) -> tuple[Step, ...]:
+    """Give the frames that wait for a whole step.
+
+    Parameters
+    ----------
+    state : StreamState
+        State after the last frame.
+    setup : Setup
+        From `set_up`.
+
+    Returns
+    -------
+    tuple of Step
+        One step, or none where no frame waits. With less than half the usual length it has
+        ``usable=False``.
+    """
+    if not state.waiting:
+        return ()
+    return (_make_step(state.start, list(state.waiting), state.contrast, setup)[0],)
+
+
+def _make_step(
+    start: int,
+    parts: list[tuple[AnyArray, FloatArray, Motion]],
+    contrast: ContrastState,
+    setup: Setup,
+) -> tuple[Step, ContrastState]:
+    raw = _join([raw for raw, _, _ in parts])
+    corrected = _join([frames for _, frames, _ in parts])
+    motion = join_motion([motion for _, _, motion in parts])
+    stop = start + len(raw)
+    frames = corrected[motion.flags == 0]
+    whole = 2 * len(raw) >= setup.frames_per_step
+    shape = (int(raw.shape[1]), int(raw.shape[2]))
+    inside = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=setup.exclude)
+    where = _resize_mask(inside, setup.factor)
+    if len(frames) == 0 or not whole:
+        zeros = np.zeros(where.shape, np.float32)
+        step = Step(start, stop, raw, frames, zeros, zeros, where, motion, usable=False)
+        return step, contrast
+    mean = resize(frames.mean(axis=0), setup.factor)
+    seen, contrast = contrast_step(
+        mean,
+        contrast,
+        step_s=setup.frames_per_step / setup.rate_hz,
+        diameter_px=setup.network_diameter_px,
+        inside=where,
+        config=setup.config.contrast,
+    )
+    return Step(start, stop, raw, frames, mean, seen, where, motion, usable=True), contrast
+
+
+def _join(parts: list[AnyArray]) -> AnyArray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def join_motion(parts: Sequence[Motion]) -> Motion:
+    """Join the motion of consecutive frames.
+
+    Parameters
+    ----------
+    parts : sequence of Motion
+        In order; at least one.
+
+    Returns
+    -------
+    Motion
+        Of all frames.
+    """
+    return Motion(
+        np.concatenate([p.shifts for p in parts]),
+        np.concatenate([p.confidence for p in parts]),
+        np.concatenate([p.flags for p in parts]),
+    )
 
 
 def corrected_blocks(

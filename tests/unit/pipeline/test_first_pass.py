@@ -6,7 +6,15 @@ from fake_engine import FakeEngine
 from flashing_movie import ACTIVE, DIAMETER_PX, SILENT, make_movie
 
 from cocuyo.pipeline import PRESETS, analyse, blob_labels, final_mask
-from cocuyo.pipeline.analysis import keep_analysis, kept_analysis, network_shape
+from cocuyo.pipeline.analysis import (
+    FirstPass,
+    _Sums,
+    keep_analysis,
+    kept_analysis,
+    network_shape,
+)
+from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
+from cocuyo.pipeline.stream import set_up
 from cocuyo.preprocessing import MotionConfig
 from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
 
@@ -193,6 +201,71 @@ def test_a_recording_without_values_has_no_blob_labels(movie):
     assert not blob_labels(dark, config=BLOBS, diameter_px=DIAMETER_PX).any()
 
 
+def pushed(movie, sizes, config, engine):
+    """Feed the first pass in blocks of given sizes; nobody says how many frames there will be."""
+    setup = set_up(movie.recording(), config=config, diameter_px=DIAMETER_PX)
+    first = FirstPass(setup, engine, frame_shape=movie.frames.shape[1:])
+    at = 0
+    for size in sizes:
+        block = first.push(movie.frames[at : at + size])
+        assert len(block.corrected) == len(block.motion.flags) == size
+        at += size
+    assert at == len(movie.frames)
+    first.end()
+    assert first.n_frames == at
+    return first.analysis()
+
+
+def blocks_of(random, n_frames):
+    ends = np.sort(random.choice(np.arange(1, n_frames), 9, replace=False))
+    return np.diff([0, *ends, n_frames]).tolist()
+
+
+@pytest.mark.parametrize("kind", ["networks", "blobs", "paper"])
+@pytest.mark.parametrize("sizes", ["one by one", "random"])
+def test_frames_pushed_in_any_blocks_give_the_maps_of_the_whole(kind, sizes):
+    movie = make_movie(n_frames=123, shifts=np.linspace(0, 2, 246).reshape(123, 2))
+    config = PRESETS["default"] if kind == "networks" else BLOBS
+    if kind == "paper":
+        config = STILL.model_copy(update={"networks": PAPER})
+    shape = movie.frames.shape[1:]
+
+    def engine():
+        return None if kind == "blobs" else FakeEngine(shape, diameter_px=DIAMETER_PX)
+
+    cut = {"one by one": [1] * 123}
+    cut["random"] = blocks_of(np.random.default_rng(5), 123)
+    found = pushed(movie, cut[sizes], config, engine())
+    expected = analyse(movie.recording(), config=config, diameter_px=DIAMETER_PX, engine=engine())
+    for name in ("probability", "contrast", "mean", "noise", "valid", "soma_contrast", "peaks"):
+        np.testing.assert_array_equal(getattr(found.maps, name), getattr(expected.maps, name))
+    for name in ("shifts", "confidence", "flags"):
+        np.testing.assert_array_equal(getattr(found.motion, name), getattr(expected.motion, name))
+    for name in ("mean_raw", "max_raw", "max", "probability_max", "probability_mean"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.n_steps == expected.n_steps == found.maps.n_steps
+
+
+@pytest.mark.parametrize("n_steps", [90, 700])
+def test_flashes_that_the_length_makes_too_low_do_not_count(n_steps):
+    """Nobody knew the length when they were seen; afterwards they count as if it had been known."""
+    random = np.random.default_rng(n_steps)
+    least = STILL.candidates.contrast_threshold(n_steps)
+    live, known = (
+        _Sums((40, 50), (40, 50), 8.0, distance=3.6, least=floor, final=final)
+        for floor, final in ((STILL.candidates.contrast_threshold(0), False), (least, True))
+    )
+    low = 0
+    for _ in range(40):
+        height = random.normal(0, 2.0, (40, 50)).astype(np.float32)
+        low += int(((height >= 4.5) & (height < least)).sum())
+        live.add_flashes(height)
+        known.add_flashes(height)
+    assert (low > 0) == (n_steps > 100)
+    assert known.votes(least).any()
+    np.testing.assert_array_equal(live.votes(least), known.votes(least))
+
+
 def test_what_was_kept_is_taken_up_as_it_was(analysis, tmp_path):
     keep_analysis(tmp_path / "kept.npz", analysis, key="this")
     again = kept_analysis(tmp_path / "kept.npz", key="this")
@@ -223,3 +296,66 @@ def test_half_of_what_was_kept_is_not_taken_up(analysis, tmp_path):
     keep_analysis(path, analysis, key="this")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert kept_analysis(path, key="this") is None
+
+
+def first_pass_of(movie, kind):
+    config = BLOBS if kind == "blobs" else PRESETS["default"]
+    if kind == "lucas_kanade":
+        config = PRESETS["default"].model_copy(update={"motion": MotionConfig(method=kind)})
+    engine = None
+    if kind != "blobs":
+        engine = FakeEngine(movie.frames.shape[1:], diameter_px=DIAMETER_PX)
+    setup = set_up(movie.recording(), config=config, diameter_px=DIAMETER_PX)
+    return FirstPass(setup, engine, frame_shape=movie.frames.shape[1:])
+
+
+@pytest.fixture(scope="module")
+def drifting():
+    return make_movie(n_frames=93, shifts=np.linspace(0, 2, 186).reshape(93, 2))
+
+
+@pytest.mark.parametrize("kind", ["template_correlation", "lucas_kanade", "blobs"])
+@pytest.mark.parametrize("at", [5, 60])
+def test_a_pass_that_was_kept_goes_on_as_if_nothing_had_been(drifting, tmp_path, kind, at):
+    undisturbed, killed, again = (first_pass_of(drifting, kind) for _ in range(3))
+    undisturbed.push(drifting.frames)
+    undisturbed.end()
+    killed.push(drifting.frames[:at])
+    keep_first_pass(tmp_path / "so_far.npz", killed, killed.stream, key="this")
+    killed.push(drifting.frames[at:])  # what came later is not in the file
+    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this")
+    assert again.n_frames == again.stream.start == at
+    again.push(drifting.frames[at:])
+    again.end()
+    found, expected = again.analysis(), undisturbed.analysis()
+    for name in ("probability", "contrast", "mean", "noise", "valid", "soma_contrast", "peaks"):
+        np.testing.assert_array_equal(getattr(found.maps, name), getattr(expected.maps, name))
+    np.testing.assert_array_equal(found.motion.shifts, expected.motion.shifts)
+    for name in ("mean_raw", "max_raw", "max", "probability_max", "probability_mean"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.n_steps == expected.n_steps
+
+
+def test_a_pass_is_kept_between_steps_only(drifting, tmp_path):
+    first = first_pass_of(drifting, "blobs")
+    first.push(drifting.frames[:7])
+    with pytest.raises(ValueError, match="the stream is at 5"):
+        keep_first_pass(tmp_path / "so_far.npz", first, first.stream, key="this")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["another key", "absent", "cut", "another size"])
+def test_a_pass_that_cannot_be_taken_up_begins_anew(drifting, tmp_path, damage):
+    path = tmp_path / "so_far.npz"
+    before = first_pass_of(drifting, "template_correlation")
+    before.push(drifting.frames[:60])
+    keep_first_pass(path, before, before.stream, key="this")
+    first = first_pass_of(drifting, "template_correlation")
+    if damage == "absent":
+        path.unlink()
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-2000])
+    if damage == "another size":
+        first = first_pass_of(make_movie(n_frames=60, shape=(60, 72)), "template_correlation")
+    assert not take_up_first_pass(path, first, key="that" if damage == "another key" else "this")
+    assert first.n_frames == first.stream.start == first.stream.motion.n_placed == 0
