@@ -147,8 +147,8 @@ def test_the_score_does_not_accept_what_has_no_event():
 def test_the_reasons_that_stand_are_those_the_pipeline_gives():
     from pathlib import Path
 
-    from cocuyo.pipeline import finish
     from cocuyo.core.curation import STANDING_REASONS
+    from cocuyo.pipeline import finish
 
     source = Path(finish.__file__).read_text(encoding="utf-8")
     assert all(f'"{reason}' in source for reason in STANDING_REASONS)
