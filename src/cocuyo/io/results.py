@@ -501,6 +501,22 @@ def _read_record(folder: Path, kind: FolderKind = RESULT) -> dict[str, Any] | No
     return record
 
 
+def is_result(folder: Path) -> bool:
+    """Tell whether a folder is a result of cocuyo, finished or not.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if it holds our ``run.json``.
+    """
+    return _is_ours(folder)
+
+
 def _is_ours(folder: Path, kind: FolderKind = RESULT) -> bool:
     return _read_record(folder, kind) is not None
 
