@@ -55,7 +55,11 @@ class ExportOptions:
 class _Format:
     ending: str
     write: Callable[[Path, Result, ExportOptions], None]
-    is_folder: bool = False
+    suffixes: tuple[str, ...] = ()
+
+    @property
+    def is_folder(self) -> bool:
+        return not self.suffixes
 
 
 def export_path(folder: str | Path, to: ExportName) -> Path:
@@ -116,6 +120,12 @@ def check_export(
     if _FORMATS[to].is_folder:
         return check_destination(path, overwrite, inputs=inputs, kind=EXPORT)
     path = path.absolute()
+    if path.suffix.lower() not in _FORMATS[to].suffixes:
+        msg = (
+            f"{path} must end in {' or '.join(_FORMATS[to].suffixes)}, by which other programs "
+            "know what it is; name it so with --out."
+        )
+        raise ResultError(msg)
     if path.is_dir():
         msg = f"{path} is a folder; --to {to} makes a file, name it with --out."
         raise ResultError(msg)
@@ -456,12 +466,12 @@ def _write_caiman(path: Path, result: Result, _: ExportOptions) -> None:
 
 
 _FORMATS: dict[ExportName, _Format] = {
-    "nwb": _Format(".nwb", _write_nwb),
-    "suite2p": _Format(".suite2p", _write_suite2p, is_folder=True),
-    "imagej": _Format("_rois.zip", _write_imagej),
-    "caiman": _Format("_caiman.hdf5", _write_caiman),
-    "mat": _Format(".mat", _write_mat),
-    "csv": _Format(".tables", _write_tables, is_folder=True),
-    "geojson": _Format(".geojson", _write_geojson),
-    "labels": _Format("_labels.tif", _write_labels),
+    "nwb": _Format(".nwb", _write_nwb, (".nwb",)),
+    "suite2p": _Format(".suite2p", _write_suite2p),
+    "imagej": _Format("_rois.zip", _write_imagej, (".zip",)),
+    "caiman": _Format("_caiman.hdf5", _write_caiman, (".hdf5", ".h5")),
+    "mat": _Format(".mat", _write_mat, (".mat",)),
+    "csv": _Format(".tables", _write_tables),
+    "geojson": _Format(".geojson", _write_geojson, (".geojson", ".json")),
+    "labels": _Format("_labels.tif", _write_labels, (".tif", ".tiff")),
 }
