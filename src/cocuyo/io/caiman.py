@@ -122,6 +122,7 @@ def _read(file: Any, path: Path) -> Regions:
     matrix = sparse.csc_array(
         (stored["data"][()], stored["indices"][()], stored["indptr"][()]), shape=shape
     )
+    matrix.check_format(full_check=True)
     n_rois = shape[1]
     parts: list[tuple[AnyArray, AnyArray]] = []
     for i in range(n_rois):

@@ -93,6 +93,8 @@ def _zarr(path: Path, name: str, axes: tuple[str, ...]) -> AnyArray | None:
     group: Any = zarr.open_group(path, mode="r")
     variable = group[name]
     own = variable.attrs.get("_ARRAY_DIMENSIONS")
+    if own is None:  # Zarr 3 keeps the names elsewhere
+        own = getattr(getattr(variable, "metadata", None), "dimension_names", None)
     return _in_order(np.asarray(variable[...]), own, axes, path)
 
 

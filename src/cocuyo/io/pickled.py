@@ -47,8 +47,11 @@ def load_npy(path: Path) -> Any:
         If it cannot be read.
     """
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        shape, by_columns, dtype = _header(file, version)
+        try:
+            shape, _, dtype = _header(file, np.lib.format.read_magic(file))
+        except Exception as error:  # its header is parsed as Python is, and fails in as many ways
+            msg = f"it is no .npy file, or is damaged ({error})"
+            raise ValueError(msg) from error
         if not dtype.hasobject:
             return np.load(path, allow_pickle=False)
         if dtype != np.dtype(object):
@@ -63,7 +66,7 @@ def load_npy(path: Path) -> Any:
         raise ValueError(msg)
     if shape == ():
         return content.reshape(-1)[0]
-    return content.reshape(shape, order="F" if by_columns else "C")
+    return content.reshape(shape)
 
 
 def _header(file: IO[bytes], version: tuple[int, int]) -> tuple[tuple[int, ...], bool, Any]:
@@ -199,6 +202,11 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How pickles of an old protocol hold no bytes at all."""
+    return b""
+
+
 def _dict(*items: Any) -> dict[Any, Any]:
     return dict(*items)
 
@@ -215,6 +223,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any] | type] = {
     ("numpy", "ndarray"): _Marker,
     ("numpy", "dtype"): _Type,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): _dict,
     **{
         (f"numpy.{core}.multiarray", name): made
@@ -227,7 +236,7 @@ _ADMITTED: dict[tuple[str, str], Callable[..., Any] | type] = {
         for module in ("pathlib", "pathlib._local")
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")
     },
-    **{("datetime", name): _date for name in ("datetime", "date", "timedelta")},
+    **{("datetime", name): _date for name in ("datetime", "date", "timedelta", "timezone")},
 }
 
 
@@ -277,7 +286,7 @@ def _make_array(state: Any, made: dict[int, Any], depth: int) -> AnyArray:
         array = np.empty(count, object)
         for i, item in enumerate(data):
             array[i] = _plain(item, made, depth + 1)
-        return array.reshape(shape, order=order)
+        return array.reshape(shape)  # objects stand by rows, however the array lay in memory
     if isinstance(data, str):  # Python 2 held bytes so
         data = data.encode("latin1")
     _check_bytes(kind.dtype, data, count)

@@ -40,7 +40,14 @@ def write_suite2p(folder: Path, result: Result) -> None:
     for i in range(n):
         stat[i] = _describe(result, i, times_used, typical)
     np.save(folder / "stat.npy", stat, allow_pickle=True)
-    np.save(folder / "ops.npy", np.array(_options(result), object), allow_pickle=True)
+    recording, settings = _recording(result), _settings(result)
+    # Version 1 reads the two, earlier ones both in one.
+    for name, content in (
+        ("db", recording),
+        ("settings", settings),
+        ("ops", recording | settings),
+    ):
+        np.save(folder / f"{name}.npy", np.array(content, object), allow_pickle=True)
 
 
 def _describe(result: Result, i: int, times_used: AnyArray, typical: float) -> dict[str, Any]:
@@ -92,14 +99,12 @@ def _ring(frame_shape: tuple[int, int], y: AnyArray, x: AnyArray) -> AnyArray:
     return around
 
 
-def _options(result: Result) -> dict[str, Any]:
-    """What ``ops.npy`` says of the recording."""
+def _recording(result: Result) -> dict[str, Any]:
+    """What ``db.npy`` says of the recording."""
     rows, columns = result.rois.frame_shape
     mean = np.asarray(result.projections.get("mean", result.probability), np.float32)
-    highest = np.asarray(result.projections.get("max", mean), np.float32)
     shifts = np.asarray(result.motion.shifts, np.float64)
     return {
-        "suite2p_version": "",
         "written_by": "cocuyo",
         "Ly": rows,
         "Lx": columns,
@@ -107,31 +112,46 @@ def _options(result: Result) -> dict[str, Any]:
         "Lxc": columns,
         "yrange": [0, rows],
         "xrange": [0, columns],
+        "dy": 0,
+        "dx": 0,
+        "iplane": 0,
         "nframes": result.n_frames,
         "frames_per_file": np.array([result.n_frames]),
         "frames_per_folder": np.array([result.n_frames]),
-        "fs": float(result.frame_rate_hz),
         "nplanes": 1,
+        "nrois": 1,
         "nchannels": 1,
         "functional_chan": 1,
-        "diameter": float(result.diameter_px),
-        "aspect": 1.0,
-        "neucoeff": _NEUROPIL_SHARE,
         "meanImg": mean,
         "meanImgE": _between_0_and_1(mean),
-        "max_proj": highest,
+        "max_proj": np.asarray(result.projections.get("max", mean), np.float32),
         "Vcorr": np.asarray(result.probability, np.float32),
         "yoff": np.round(-shifts[:, 0]).astype(np.int32),
         "xoff": np.round(-shifts[:, 1]).astype(np.int32),
         "corrXY": np.asarray(result.motion.confidence, np.float32),
         "badframes": np.asarray(result.motion.flags) != 0,
+        "save_path": "",
+        "file_list": [],
+    }
+
+
+def _settings(result: Result) -> dict[str, Any]:
+    """What ``settings.npy`` says; ``tau`` and the baseline are Suite2p's own defaults."""
+    baseline = {
         "baseline": "maximin",
         "win_baseline": 60.0,
         "sig_baseline": 10.0,
         "prctile_baseline": 8.0,
+    }
+    return {
+        "fs": float(result.frame_rate_hz),
         "tau": 1.0,
-        "save_path": "",
-        "filelist": [],
+        "diameter": [float(result.diameter_px)] * 2,
+        "aspect": 1.0,
+        "neucoeff": _NEUROPIL_SHARE,
+        "extraction": {"neuropil_coefficient": _NEUROPIL_SHARE},
+        "dcnv_preprocess": dict(baseline),
+        **baseline,
     }
 
 
@@ -179,8 +199,8 @@ def read_suite2p(folder: Path) -> Regions:
     Parameters
     ----------
     folder : Path
-        A folder with ``stat.npy``; ``ops.npy``, ``iscell.npy``, ``F.npy`` and ``Fneu.npy`` are
-        read where they are there.
+        A folder with ``stat.npy`` and ``ops.npy`` (or ``db.npy`` and ``settings.npy``);
+        ``iscell.npy``, ``F.npy`` and ``Fneu.npy`` are read where they are there.
 
     Returns
     -------
@@ -194,8 +214,13 @@ def read_suite2p(folder: Path) -> Regions:
         If a file cannot be read, or holds other objects than arrays, dictionaries and numbers.
     """
     stat = _load(folder / "stat.npy")
-    options = _load(folder / "ops.npy") if (folder / "ops.npy").is_file() else {}
-    if not isinstance(options, dict) or not isinstance(stat, np.ndarray):
+    # Version 1 can leave ops.npy out: then its parts lie beside it.
+    names = ["ops"] if (folder / "ops.npy").is_file() else ["db", "settings"]
+    parts = [_load(folder / f"{name}.npy") for name in names if (folder / f"{name}.npy").is_file()]
+    options = {
+        key: value for part in parts if isinstance(part, dict) for key, value in part.items()
+    }
+    if not isinstance(stat, np.ndarray):
         msg = f"{folder} holds no stat.npy and ops.npy of Suite2p."
         raise ResultError(msg)
     try:
@@ -205,8 +230,8 @@ def read_suite2p(folder: Path) -> Regions:
         shape = (int(options["Ly"]), int(options["Lx"]))
     except (KeyError, TypeError, IndexError, ValueError) as error:
         msg = (
-            f"{folder} is no plane of Suite2p: it lacks {error}. ROIs need ypix, xpix and lam in "
-            "stat.npy, the frame Ly and Lx in ops.npy."
+            f"{folder} is no plane of Suite2p ({error}). ROIs need ypix, xpix and lam in stat.npy, "
+            "the frame Ly and Lx in ops.npy."
         )
         raise ResultError(msg) from error
     footprints = _footprints(pixels, shape, folder)
@@ -283,7 +308,9 @@ def _traces(folder: Path, n_rois: int, options: dict[str, Any]) -> Any:
     around = _array(folder / "Fneu.npy", n_rois)
     if around is None or around.shape != own.shape:
         return own.astype(np.float32)
-    share = options.get("neucoeff", _NEUROPIL_SHARE)
+    extraction = options.get("extraction")  # a table of its own since version 1
+    nested = extraction if isinstance(extraction, dict) else {}
+    share = options.get("neucoeff", nested.get("neuropil_coefficient", _NEUROPIL_SHARE))
     share = float(share) if isinstance(share, int | float | np.number) else _NEUROPIL_SHARE
     return (own - share * around).astype(np.float32)
 
