@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from synthetic_result import make_result
 
 from cocuyo.core import Result, ResultError, RoiSet, SettingsError, fill
@@ -81,6 +82,8 @@ def _check_geojson(path: Path, masks: np.ndarray) -> None:
         rings = [ring for polygon in polygons for ring in polygon]
         np.testing.assert_array_equal(fill([ring[:-1] for ring in rings], mask.shape), mask)
         for outer, *holes in polygons:
+            inner = fill([ring[:-1] for ring in (outer, *holes)], mask.shape)
+            assert ndimage.label(inner)[1] == 1  # hangs together by more than corners
             assert _area(outer) > 0
             assert all(_area(hole) < 0 for hole in holes)
             inside = fill([outer[:-1]], mask.shape)
