@@ -1,7 +1,10 @@
 """Every file format, in and out."""
 
 from cocuyo.io.atomic import save_npz_atomic
+from cocuyo.io.edits import EditLog, TraceStore, read_edits
 from cocuyo.io.ensembles import read_stimuli, save_ensembles
+from cocuyo.io.export import ExportOptions, check_export, export_path, export_result
+from cocuyo.io.nwb import ExternalMovie, NwbMetadata, read_metadata
 from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.recordings import (
     RecordingFacts,
@@ -10,6 +13,7 @@ from cocuyo.io.recordings import (
     open_recording,
     read_exclusion,
 )
+from cocuyo.io.reopen import find_inputs, refer_to_recording, reopen_recording
 from cocuyo.io.results import (
     check_destination,
     load_result,
@@ -23,20 +27,33 @@ from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
     "Choice",
+    "EditLog",
+    "ExportOptions",
+    "ExternalMovie",
+    "NwbMetadata",
     "Reader",
     "RecordingFacts",
     "Source",
+    "TraceStore",
     "check_destination",
+    "check_export",
+    "export_path",
+    "export_result",
     "file_identity",
+    "find_inputs",
     "inspect_recording",
     "load_ground_truth",
     "load_result",
     "open_recording",
     "partial_folder",
+    "read_edits",
     "read_exclusion",
     "read_mask",
+    "read_metadata",
     "read_rois",
     "read_stimuli",
+    "refer_to_recording",
+    "reopen_recording",
     "save_ensembles",
     "save_npz_atomic",
     "save_result",

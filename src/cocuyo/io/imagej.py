@@ -15,6 +15,7 @@ from cocuyo.core import (
     LabelArray,
     ResultError,
     RoiSet,
+    fill,
     outline,
 )
 
@@ -26,7 +27,9 @@ _MAX_BYTES = 256e6
 """Size to which an ROI set may unpack; an ROI takes some hundred bytes."""
 
 
-def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> None:
+def write_tiff(
+    path: Path, image: AnyArray, *, pixel_size_um: float | None, info: str | None = None
+) -> None:
     """Write one picture as a TIFF that ImageJ opens with its scale.
 
     Parameters
@@ -37,10 +40,14 @@ def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> N
         The picture.
     pixel_size_um : float or None
         Side of a pixel in µm, where known.
+    info : str, optional
+        Text that ImageJ shows under Image > Show Info.
     """
     import tifffile
 
     scale: dict[str, Any] = {"metadata": {"axes": "YX"}}
+    if info is not None:
+        scale["metadata"]["Info"] = info
     if pixel_size_um is not None:
         scale["resolution"] = (1 / pixel_size_um, 1 / pixel_size_um)
         scale["metadata"]["unit"] = "um"
@@ -197,7 +204,7 @@ def draw_roi_set(path: Path, frame_shape: tuple[int, int]) -> list[DrawnRoi]:
         if not lack:
             try:
                 rings = _rings(roi)
-                pixels = np.flatnonzero(_fill(rings, frame_shape)).astype(np.int32)
+                pixels = np.flatnonzero(fill(rings, frame_shape)).astype(np.int32)
             except (ValueError, IndexError, OverflowError) as error:
                 msg = (
                     f"ROI {name or '(unnamed)'} of {path} is damaged ({error}); "
@@ -311,24 +318,3 @@ def _path_rings(path: AnyArray) -> list[AnyArray]:
                     curve = (1 - t) * curve[:-1] + t * curve[1:]
                 rings[-1].append(curve[0])
     return [np.array(ring, float) for ring in rings if len(ring) > 2]
-
-
-def _fill(rings: list[AnyArray], frame_shape: tuple[int, int]) -> BoolArray:
-    """Fill rings by the even-odd rule; a pixel is inside where its centre is."""
-    rows, columns = frame_shape
-    mask = np.zeros(frame_shape, np.bool_)
-    if not rings:
-        return mask
-    a = np.vstack(rings)
-    b = np.vstack([np.roll(ring, -1, axis=0) for ring in rings])
-    first = max(int(np.floor(a[:, 1].min() - 0.5)), 0)
-    last = min(int(np.ceil(a[:, 1].max())), rows)
-    for row in range(first, last):
-        y = row + 0.5
-        cut = (a[:, 1] <= y) != (b[:, 1] <= y)
-        x = a[cut, 0] + (y - a[cut, 1]) / (b[cut, 1] - a[cut, 1]) * (b[cut, 0] - a[cut, 0])
-        # The number of crossings left of each pixel's centre.
-        edges = np.clip(np.ceil(np.sort(x) - 0.5), 0, columns).astype(np.intp)
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            mask[row, start:stop] ^= True
-    return mask

@@ -1,6 +1,7 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
 from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
+from cocuyo.pipeline.curate import TraceCache, curated_result, events_from, retrace, shape_key
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -34,8 +35,11 @@ __all__ = [
     "PipelineConfig",
     "PresetName",
     "ScaleConfig",
+    "TraceCache",
     "analyse",
     "blob_labels",
+    "curated_result",
+    "events_from",
     "extract",
     "extract_traces",
     "final_mask",
@@ -43,7 +47,9 @@ __all__ = [
     "finish_candidates",
     "finish_mask",
     "load_model",
+    "retrace",
     "segment",
+    "shape_key",
     "with_inputs",
     "write_perceptron",
     "write_settings",
