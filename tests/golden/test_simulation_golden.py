@@ -31,9 +31,9 @@ PINNED = Path(__file__).with_name("simulations.json")
 SMALL = {"n_frames": 40, "n_rows": 72, "n_columns": 88}
 # What truth.npz held when the recordings were pinned; later releases may add to it.
 TRUTH = (
-    "footprints traces raster spikes events ignore kinds cut snr visible_at_rest mask "
-    "ignore_pixels shifts flashes fps n_defocused"
-).split()
+    *("footprints", "traces", "raster", "spikes", "events", "ignore", "kinds", "cut", "snr"),
+    *("visible_at_rest", "mask", "ignore_pixels", "shifts", "flashes", "fps", "n_defocused"),
+)
 SPLITS = ("training", "validation", "test")
 
 
@@ -119,7 +119,9 @@ def canary() -> str:
 def pinned(group: str) -> dict[str, dict[str, str]]:
     content = json.loads(PINNED.read_text())
     if content["canary"] != canary():
-        pytest.skip("numpy, scipy, OpenCV or the processor rounds otherwise than where it was pinned")
+        pytest.skip(
+            "numpy, scipy, OpenCV or the processor rounds otherwise than where it was pinned"
+        )
     return dict(content[group])
 
 
@@ -130,7 +132,9 @@ def compare(found: dict[str, dict[str, str]], wanted: dict[str, dict[str, str]])
 
 
 def fingerprints(cases: dict[str, tuple[SimulationConfig, int]]) -> dict[str, dict[str, str]]:
-    return {name: fingerprint(simulate(config, seed=seed)) for name, (config, seed) in cases.items()}
+    return {
+        name: fingerprint(simulate(config, seed=seed)) for name, (config, seed) in cases.items()
+    }
 
 
 def short_benchmark() -> dict[str, tuple[SimulationConfig, int]]:
