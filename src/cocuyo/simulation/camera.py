@@ -11,6 +11,8 @@ from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig
 from cocuyo.simulation.anatomy import as_float
 from cocuyo.simulation.config import SimulationConfig
 
+BASELINE_PERCENTILE = 20.0
+"""Over time, of a pixel: the baseline of recordings that are saved as ΔF/F."""
 _POISSON_BELOW = 20.0  # photoelectrons; above, a Gaussian is as good and five times faster
 
 
@@ -295,13 +297,11 @@ def _smooth(frame: AnyArray, config: SimulationConfig) -> FloatArray:
 
 
 def _stretch(frames: AnyArray, *, config: SimulationConfig) -> None:
-    """Replace counts by ΔF/F against each pixel's mean, stretched over the range."""
-    mean = np.maximum(frames.mean(axis=0, dtype=np.float64), 1.0).astype(np.float32)
-    base = np.maximum(_smooth(mean, config), 1.0)
-    sample = np.stack(
-        [_smooth(frame, config) / base - 1 for frame in frames[:: 1 + len(frames) // 50]]
-    )
-    low, high = (float(value) for value in np.percentile(sample, [0.5, 99.8]))
+    """Replace counts by ΔF/F against each pixel's baseline, stretched over the range."""
+    some = frames[:: 1 + len(frames) // 100]
+    base = np.maximum(_smooth(np.percentile(some, BASELINE_PERCENTILE, axis=0), config), 1.0)
+    sample = np.stack([_smooth(frame, config) / base - 1 for frame in some])
+    low, high = (float(value) for value in np.percentile(sample, [1.0, 99.8]))
     scale = config.max_count / max(high - low, 1e-9)
     for t, frame in enumerate(frames):
         change = _smooth(frame, config) / base - 1

@@ -121,6 +121,12 @@ class SimulationConfig(FrozenConfig):
         gt=0,
         description="With an aperture: cells in focus lie at most so far from the focal plane.",
     )
+    defocus_depth_um: float = Field(
+        default=15.0,
+        gt=0,
+        description="With an aperture: cells out of focus lie at least so far from the plane. "
+        "The gap to `focus_depth_um` keeps the truth clear; tissue has none.",
+    )
     depth_range_um: float = Field(
         default=60.0,
         gt=0,
@@ -279,6 +285,11 @@ class SimulationConfig(FrozenConfig):
     lamp_drift: float = Field(
         default=0.0, ge=0, description="Relative sd of slow changes of the lamp's light."
     )
+    lamp_wander: float = Field(
+        default=0.0,
+        ge=0,
+        description="Relative sd of the steps of a random walk of the lamp's light, per frame.",
+    )
     n_lamp_steps: int = Field(default=0, ge=0, description="Sudden lasting changes of the light.")
     lamp_step: float = Field(
         default=0.06, ge=0, lt=1, description="Largest relative height of such a step."
@@ -373,8 +384,8 @@ class SimulationConfig(FrozenConfig):
     )
     saved_as: Literal["counts", "delta_f_over_f"] = Field(
         default="counts",
-        description="`delta_f_over_f`: relative change of each pixel against its mean over "
-        "time, stretched to the range of the bit depth, as some programs export.",
+        description="`delta_f_over_f`: relative change of each pixel against its low "
+        "percentile over time, stretched to the range of the bit depth, as some programs export.",
     )
     jpeg_quality: int | None = Field(
         default=None,
@@ -408,10 +419,11 @@ class SimulationConfig(FrozenConfig):
                 f"{self.bit_depth}; set bit_depth to 8 or leave jpeg_quality out."
             )
             raise ValueError(msg)
-        if self.numerical_aperture and self.focus_depth_um >= self.depth_range_um:
+        depths = (self.focus_depth_um, self.defocus_depth_um, self.depth_range_um)
+        if self.numerical_aperture and sorted(depths) != list(depths):
             msg = (
-                f"focus_depth_um is {self.focus_depth_um} and depth_range_um "
-                f"{self.depth_range_um}; cells out of focus need a range that is larger."
+                "focus_depth_um, defocus_depth_um and depth_range_um must rise, but are "
+                f"{depths[0]}, {depths[1]} and {depths[2]}."
             )
             raise ValueError(msg)
         if self.n_dropped_frames >= self.n_frames:

@@ -104,7 +104,7 @@ def draw_light(
 
 
 def _lamp(rng: np.random.Generator, *, config: SimulationConfig) -> TimeArray:
-    """Factor of the lamp in each frame: drift, steps and flicker."""
+    """Factor of the lamp in each frame: drift, steps, wandering and flicker."""
     factor = np.ones(config.n_frames)
     if config.lamp_drift > 0:
         slow = _slow(rng, (config.n_frames,))
@@ -112,6 +112,9 @@ def _lamp(rng: np.random.Generator, *, config: SimulationConfig) -> TimeArray:
     for _ in range(config.n_lamp_steps):
         start = int(rng.integers(1, config.n_frames))
         factor[start:] *= 1 + config.lamp_step * rng.uniform(0.4, 1.0) * rng.choice([-1, 1])
+    if config.lamp_wander > 0:
+        steps = config.lamp_wander * rng.standard_normal(config.n_frames)
+        factor *= np.exp(np.cumsum(steps) - steps[0])
     if config.lamp_flicker > 0:
         factor *= np.exp(config.lamp_flicker * rng.standard_normal(config.n_frames))
     return factor

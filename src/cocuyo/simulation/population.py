@@ -160,7 +160,7 @@ def _draw_depths(
     if in_focus:
         return rng.uniform(-config.focus_depth_um, config.focus_depth_um, n_cells)
     side = rng.choice([-1.0, 1.0], n_cells)
-    return side * rng.uniform(config.focus_depth_um, config.depth_range_um, n_cells)
+    return side * rng.uniform(config.defocus_depth_um, config.depth_range_um, n_cells)
 
 
 def _defocus_um(depth_um: float, config: SimulationConfig) -> float:

@@ -18,6 +18,7 @@ from cocuyo.core import (
     Regions,
     TimeArray,
 )
+from cocuyo.simulation.camera import BASELINE_PERCENTILE
 from cocuyo.simulation.config import SimulationConfig
 from cocuyo.simulation.motion import Deformation
 
@@ -303,8 +304,9 @@ class Truth:
 
     @cached_property
     def _changes(self) -> FloatArray:
-        """Traces against their mean, which is what ΔF/F against the mean shows."""
-        return np.asarray(self.traces - self.traces.mean(axis=1, keepdims=True))
+        """Traces against their baseline, which is what a recording of ΔF/F shows."""
+        baseline = np.percentile(self.traces, BASELINE_PERCENTILE, axis=1, keepdims=True)
+        return np.asarray(self.traces - baseline, np.float32)
 
     @cached_property
     def visible_at_rest(self) -> BoolArray:
