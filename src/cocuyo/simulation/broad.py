@@ -76,7 +76,7 @@ def broad_training_config(
     values |= _draw_scale(rng, kind, base)
     values |= _draw_tissue(rng, kind, base, pixel_um=values["pixel_size_um"])
     values |= _draw_firing(rng, kind, base)
-    values |= _draw_disturbances(rng, kind)
+    values |= _draw_disturbances(rng, kind, n_frames=n_frames)
     return _draw_camera(rng, kind, SimulationConfig.model_validate(values))
 
 
@@ -220,7 +220,9 @@ def _draw_firing(
     return values
 
 
-def _draw_disturbances(rng: np.random.Generator, kind: Preparation) -> dict[str, Any]:
+def _draw_disturbances(
+    rng: np.random.Generator, kind: Preparation, *, n_frames: int
+) -> dict[str, Any]:
     """Lamp, motion, pixels and lost frames; each of them is there in some recordings only."""
 
     def sometimes(chance: float, value: float) -> float:
@@ -235,7 +237,7 @@ def _draw_disturbances(rng: np.random.Generator, kind: Preparation) -> dict[str,
         "illumination_tilt": sometimes(0.3, _log_uniform(rng, 0.005, 0.08)),
         "nonrigid_px": sometimes(0.4, float(rng.uniform(0.2, 0.6 if still else 2.0))),
         "n_dead_pixels": int(sometimes(0.4, float(rng.integers(1, 25)))),
-        "n_dropped_frames": int(sometimes(0.15, float(rng.integers(1, 8)))),
+        "n_dropped_frames": min(int(sometimes(0.15, float(rng.integers(1, 8)))), n_frames // 20),
         "dropped_frames": str(rng.choice(["repeat", "repeat", "blank"])),
         "dirt_sigma_max_px": float(rng.uniform(3.0, 12.0)),
         "dirt_depth_max": float(rng.uniform(0.15, 0.6)),

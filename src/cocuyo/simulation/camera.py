@@ -301,7 +301,7 @@ def _stretch(frames: AnyArray, *, config: SimulationConfig) -> None:
     some = frames[:: 1 + len(frames) // 100]
     base = np.maximum(_smooth(np.percentile(some, BASELINE_PERCENTILE, axis=0), config), 1.0)
     sample = np.stack([_smooth(frame, config) / base - 1 for frame in some])
-    low, high = (float(value) for value in np.percentile(sample, [1.0, 99.8]))
+    low, high = (float(value) for value in np.percentile(sample, [0.05, 99.8]))
     scale = config.max_count / max(high - low, 1e-9)
     for t, frame in enumerate(frames):
         change = _smooth(frame, config) / base - 1

@@ -104,7 +104,7 @@ INDICATORS: dict[str, Indicator] = {
         "Chen et al. 2013, as for GCaMP6f",
     ),
     "OGB-1": _dye(
-        response=0.10, peak_s=0.03, half_decay_s=0.45, kd_nm=170.0, contrast=14.0,
+        response=0.10, peak_s=0.03, half_decay_s=0.40, kd_nm=170.0, contrast=14.0,
         source="Kd and brightness bound over free: manufacturer (Molecular Probes Handbook); one "
         "spike about 10 %: Kerr et al. 2005, PNAS 102:14063; decay as in the patched slice "
         "neurons that docs/explanation/simulator.md compares",
