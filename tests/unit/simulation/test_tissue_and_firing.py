@@ -35,7 +35,7 @@ def test_diameters_vary_threefold_within_a_field_where_asked() -> None:
     low, high = np.percentile(diameters(truth), [3, 97])
     assert high / low > 2.3
     alike = truth_of(irregularity=0.05, soma_diameter_spread=0.05)
-    assert np.divide(*np.percentile(diameters(alike), [97, 3])) < 1.4
+    assert np.divide(*np.percentile(diameters(alike), [97, 3])) < 1.8
 
 
 def test_blur_follows_from_depth_and_aperture() -> None:
