@@ -225,13 +225,13 @@ def warped(tissue: FloatArray, sources: FloatArray, canvas: Canvas) -> FloatArra
 
 def _cubic_taps(fraction: float | FloatArray) -> FloatArray:
     """Weights of Keys' cubic convolution (a = -1/2) for the pixels -1, 0, 1, 2."""
-    f = fraction
+    one, two, three = fraction, fraction**2, fraction**3
     return np.array(
         [
-            -0.5 * f**3 + f**2 - 0.5 * f,
-            1.5 * f**3 - 2.5 * f**2 + 1,
-            -1.5 * f**3 + 2 * f**2 + 0.5 * f,
-            0.5 * f**3 - 0.5 * f**2,
+            -0.5 * three + two - 0.5 * one,
+            1.5 * three - 2.5 * two + 1,
+            -1.5 * three + 2 * two + 0.5 * one,
+            0.5 * three - 0.5 * two,
         ],
         np.float32,
     )
