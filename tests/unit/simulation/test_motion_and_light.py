@@ -192,3 +192,10 @@ def test_stimuli_flash_on_time_and_make_cells_fire() -> None:
     assert all(soon)
     near = ((onsets[:, None] > truth.stimuli_s) & (onsets[:, None] < truth.stimuli_s + 0.07)).sum()
     assert near == pytest.approx(0.8 * 4 * truth.active.sum(), rel=0.25)
+
+
+def test_a_lamp_that_wanders_walks_at_random() -> None:
+    config = changed(CLEAN, n_frames=400, n_rows=16, n_columns=16, lamp_wander=0.004)
+    steps = np.diff(np.log(simulate(config, seed=5).truth.light))
+    assert steps.std() == pytest.approx(0.004, rel=0.15)
+    assert abs(np.corrcoef(steps[1:], steps[:-1])[0, 1]) < 0.2
