@@ -628,6 +628,7 @@ def _read_regions_to_compare(
 Examples:
   cocuyo simulate                                an ordinary slice, in the folder simulation
   cocuyo simulate --preset crowded --seed 7 --out crowded7
+  cocuyo simulate --preset miniscope --out scope
   cocuyo simulate --random test --seed 3 --out test3
   cocuyo simulate --config mine.toml             lines such as: n_active = 12
 """
@@ -637,7 +638,14 @@ Examples:
 )
 @click.option(
     "--preset",
-    type=click.Choice(["demo", "slice", "sparse", "crowded", "silent", "dim"]),
+    type=click.Choice(
+        [
+            *("demo", "slice", "sparse", "crowded", "silent", "dim"),
+            *("slice_gcamp6f", "slice_ogb1", "slice_mixed", "slice_stimulated"),
+            *("culture", "culture_bursts"),
+            *("miniscope", "miniscope_video", "miniscope_delta_f"),
+        ]
+    ),
     help="Kind of recording; slice by default.",
 )
 @click.option(
@@ -645,6 +653,11 @@ Examples:
     "split",
     type=click.Choice(["training", "validation", "test"]),
     help="Draw the settings by the seed in place of a preset, as for this part of training data.",
+)
+@click.option(
+    "--broad",
+    is_flag=True,
+    help="With --random: cultures, miniscopes, indicators and cameras as well.",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of all randomness."
@@ -662,13 +675,14 @@ def simulate(
     out: str,
     preset: str | None,
     split: "Split | None",
+    broad: bool,
     seed: int,
     n_frames: int | None,
     shape: tuple[int, int] | None,
     config_file: str | None,
     overwrite: bool,
 ) -> None:
-    """Simulate a one-photon recording of a brain slice, with its exact truth.
+    """Simulate a one-photon recording of a slice, a culture or a miniscope, with its exact truth.
 
     Writes recording.tif, truth.npz (which `cocuyo evaluate --truth` reads) and simulation.json with
     all settings.
@@ -683,7 +697,7 @@ def simulate(
     from cocuyo.io.results import cannot_write, check_writable
     from cocuyo.simulation import simulate as make
 
-    config = _simulation_settings(preset, split, seed, n_frames, shape, config_file)
+    config = _simulation_settings(preset, split, broad, seed, n_frames, shape, config_file)
     n_bytes = config.n_frames * config.n_rows * config.n_columns * (1 + (config.bit_depth > 8))
     if n_bytes > 4 * 10**9:
         msg = (
@@ -729,6 +743,7 @@ def simulate(
 def _simulation_settings(
     preset: str | None,
     split: "Split | None",
+    broad: bool,
     seed: int,
     n_frames: int | None,
     shape: tuple[int, int] | None,
@@ -738,7 +753,12 @@ def _simulation_settings(
     from pydantic import ValidationError
 
     from cocuyo.core import SettingsError
-    from cocuyo.simulation import PRESETS, SimulationConfig, random_config
+    from cocuyo.simulation import (
+        PRESETS,
+        SimulationConfig,
+        broad_training_config,
+        random_config,
+    )
 
     if seed < 0:
         msg = f"--seed is {seed}; it must be 0 or more."
@@ -746,17 +766,27 @@ def _simulation_settings(
     if preset is not None and split is not None:
         msg = "--preset and --random exclude each other; give one of them."
         raise click.UsageError(msg)
-    if split is not None:
-        values = random_config(seed, split=split).model_dump()
-    else:
-        values = PRESETS[preset or "slice"].model_dump()
-    if config_file is not None:
-        values |= _read_toml(config_file)
-    if n_frames is not None:
-        values["n_frames"] = n_frames
-    if shape is not None:
-        values["n_rows"], values["n_columns"] = shape
+    if broad and split is None:
+        msg = "--broad goes with --random; give --random training, for instance."
+        raise click.UsageError(msg)
     try:
+        if split is not None and broad:
+            # Rate and number of cells are drawn for this length and size.
+            length = 600 if n_frames is None else n_frames
+            drawn = broad_training_config(
+                seed, split=split, n_frames=length, shape=shape or (256, 256)
+            )
+            values = drawn.model_dump()
+        elif split is not None:
+            values = random_config(seed, split=split).model_dump()
+        else:
+            values = PRESETS[preset or "slice"].model_dump()
+        if config_file is not None:
+            values |= _read_toml(config_file)
+        if n_frames is not None:
+            values["n_frames"] = n_frames
+        if shape is not None:
+            values["n_rows"], values["n_columns"] = shape
         return SimulationConfig.model_validate(values)
     except ValidationError as error:
         msg = f"These settings cannot be simulated: {_problems(error)}."

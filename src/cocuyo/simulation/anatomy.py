@@ -34,6 +34,8 @@ class Soma:
         Where the patch lies on the canvas; it may reach beyond it.
     patch : ndarray of float32
         Brightness with largest value 1.
+    planted : ndarray of float32, shape as `patch`
+        The same before blur and haze.
     light : float
         Factor by which the blur lowered the peak (1 for a cell in focus).
     """
@@ -41,6 +43,7 @@ class Soma:
     top: int
     left: int
     patch: FloatArray
+    planted: FloatArray
     light: float
 
 
@@ -144,7 +147,10 @@ def place_cells(
 
 
 def draw_diameter(rng: np.random.Generator, config: SimulationConfig) -> float:
-    """Draw a soma diameter in µm, lognormal within its limits."""
+    """Draw a soma diameter in µm, within its limits."""
+    if config.soma_diameter_distribution == "log_uniform":
+        limits = np.log([config.soma_diameter_min_um, config.soma_diameter_max_um])
+        return float(np.exp(rng.uniform(*limits)))
     value = config.soma_diameter_um * np.exp(config.soma_diameter_spread * rng.standard_normal())
     return float(np.clip(value, config.soma_diameter_min_um, config.soma_diameter_max_um))
 
@@ -182,7 +188,7 @@ def draw_soma(
     y, x, diameter = (float(value) for value in cell)
     radius = _EDGE_OVER_HALF_MAXIMUM * diameter / 2
     has_dendrites = rng.random() < config.dendrite_share
-    stub_px = rng.uniform(0.8, 2.2) * radius
+    stub_px = rng.uniform(0.8, 2.2) * radius * config.dendrite_length
     halo_px = config.halo_um / config.pixel_size_um if has_halo and config.halo > 0 else 0.0
     reach = round(
         1.7 * radius
@@ -211,7 +217,8 @@ def draw_soma(
     if rng.random() < config.nucleus_share:
         offset = rng.uniform(-0.25, 0.25, 2) * radius
         nucleus = np.hypot(dy - offset[0], dx - offset[1]) / (radius * rng.uniform(0.4, 0.6))
-        body *= 1 - rng.uniform(0.2, 0.6) / (1 + np.exp((nucleus - 1) * 6))
+        dimness = rng.uniform(config.nucleus_dimness_min, config.nucleus_dimness_max)
+        body *= 1 - dimness / (1 + np.exp((nucleus - 1) * 6))
     if has_dendrites:
         for _ in range(int(rng.integers(1, 4))):
             heading = rng.uniform(0, 2 * np.pi)
@@ -224,6 +231,7 @@ def draw_soma(
             body = np.maximum(body, stub)
     body = as_float(np.clip(body, 0, None))
     sharp_peak = float(body.max())
+    planted = as_float(body / max(sharp_peak, 1e-6))
     if sigma_px > 0.05:
         body = cv2.GaussianBlur(body, (0, 0), sigma_px, borderType=cv2.BORDER_CONSTANT)
     peak = float(body.max())
@@ -233,13 +241,13 @@ def draw_soma(
         body = body + config.halo * rng.uniform(0.5, 1.5) / float(haze.max()) * haze
         body = body / float(body.max())
     body[body < 0.01] = 0.0
-    return Soma(top, left, as_float(body), peak / max(sharp_peak, 1e-6))
+    return Soma(top, left, as_float(body), planted, peak / max(sharp_peak, 1e-6))
 
 
 def background_image(
     rng: np.random.Generator, *, canvas: Canvas, config: SimulationConfig
-) -> FloatArray:
-    """Draw the static fluorescence of the tissue, about 1.
+) -> tuple[FloatArray, FloatArray]:
+    """Draw the static fluorescence of the tissue, about 1, and the shadow of vessels on cells.
 
     Parameters
     ----------
@@ -248,21 +256,26 @@ def background_image(
     canvas : Canvas
         The tissue.
     config : SimulationConfig
-        Texture and pixel size.
+        Texture, vessels and pixel size.
 
     Returns
     -------
-    ndarray of float32, shape `canvas.shape`
+    background : ndarray of float32, shape `canvas.shape`
         Unevenness over 60, 15 and 3 µm, the broad one strongest, and blood vessels.
+    shadow : ndarray of float32, shape `canvas.shape`
+        Factor on the light of cells under vessels, 1 where there are none.
     """
     image = np.zeros(canvas.shape, np.float32)
     for sigma_um, weight in ((60.0, 1.0), (15.0, 0.35), (3.0, 0.12)):
         sigma_px = sigma_um / config.pixel_size_um
         image += weight * smooth_field(rng, canvas.shape, sigma_px=sigma_px)
     image = as_float(np.clip(1 + config.background_texture * image, 0.2, None))
+    shadow = np.ones(canvas.shape, np.float32)
     for _ in range(config.n_vessels):
-        image *= 1 - _vessel(rng, canvas=canvas, config=config)
-    return image
+        vessel = _vessel(rng, canvas=canvas, config=config)
+        image *= 1 - vessel
+        shadow *= 1 - np.float32(config.vessel_shadow) * vessel
+    return image, shadow
 
 
 def _vessel(rng: np.random.Generator, *, canvas: Canvas, config: SimulationConfig) -> FloatArray:
@@ -274,12 +287,13 @@ def _vessel(rng: np.random.Generator, *, canvas: Canvas, config: SimulationConfi
     points = np.cumsum(np.column_stack([np.cos(headings), np.sin(headings)]), axis=0) * step_px
     middle = np.array([rng.uniform(0.1, 0.9) * columns, rng.uniform(0.1, 0.9) * rows])
     points += middle - points[n_steps // 2]
-    width_px = max(1, round(rng.uniform(2.0, 9.0) / config.pixel_size_um))
+    width_um = rng.uniform(config.vessel_width_min_um, config.vessel_width_max_um)
+    width_px = max(1, round(width_um / config.pixel_size_um))
     line = np.zeros(canvas.shape, np.uint8)
     cv2.polylines(line, [np.rint(points).astype(np.int32)], False, 255, width_px, cv2.LINE_AA)
     sigma_px = rng.uniform(2.0, 5.0) / config.pixel_size_um
     soft = cv2.GaussianBlur(as_float(line), (0, 0), sigma_px)
-    return as_float(soft / 255 * rng.uniform(0.08, 0.4))
+    return as_float(soft / 255 * rng.uniform(config.vessel_depth_min, config.vessel_depth_max))
 
 
 def illumination_image(rng: np.random.Generator, *, config: SimulationConfig) -> FloatArray:
@@ -304,7 +318,7 @@ def illumination_image(rng: np.random.Generator, *, config: SimulationConfig) ->
     image = 1 - config.vignetting * (distance / distance.max()) ** 2
     for _ in range(config.n_dirt):
         spot_y, spot_x = rng.uniform(0, rows), rng.uniform(0, columns)
-        size = rng.uniform(1.0, 6.0)
-        depth = rng.uniform(0.04, 0.3)
+        size = rng.uniform(1.0, config.dirt_sigma_max_px)
+        depth = rng.uniform(0.04, config.dirt_depth_max)
         image *= 1 - depth * np.exp(-((y - spot_y) ** 2 + (x - spot_x) ** 2) / (2 * size**2))
     return as_float(image)

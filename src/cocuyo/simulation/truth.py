@@ -18,7 +18,9 @@ from cocuyo.core import (
     Regions,
     TimeArray,
 )
+from cocuyo.simulation.camera import BASELINE_PERCENTILE
 from cocuyo.simulation.config import SimulationConfig
+from cocuyo.simulation.motion import Deformation
 
 Kind = Literal["functional", "silent", "faint", "defocused"]
 KINDS: tuple[Kind, ...] = ("functional", "silent", "faint", "defocused")
@@ -64,15 +66,36 @@ class Truth:
     background_counts : ndarray of float32, shape (n_cells,)
         What is behind the cell at rest in frame 0, mean over its mask, in counts.
     shifts : ndarray of float32, shape (n_frames, 2)
-        How far a point of the tissue moved since frame 0, (dy, dx) in pixels.
+        How far the tissue moved since frame 0, (dy, dx) in pixels: each point, or where
+        `deformation` moves places unevenly, the frame as a whole (`displacements`).
     light : ndarray of float32, shape (n_frames,)
-        Factor of all light in each frame: bleaching and flashes.
+        Factor of all light in each frame: bleaching, lamp and flashes.
     flashes : ndarray of bool, shape (n_frames,)
-        Frames with a flash.
+        Frames with a flash or the light of a stimulus.
     fps : float
         Frames per second.
     frame_shape : tuple of int
         Rows and columns.
+    planted : scipy.sparse.csr_array of float32, shape (n_cells, n_rows * n_columns)
+        Each cell as it is, before blur, haze and shadows of vessels; largest value 1.
+    centres : ndarray of float32, shape (n_cells, 2)
+        Where each cell was planted, (y, x) in pixels of frame 0.
+    blur_um : ndarray of float32, shape (n_cells,)
+        Sigma of the optical blur.
+    depth_um : ndarray of float32, shape (n_cells,)
+        Distance from the focal plane, down positive; 0 where no aperture is given.
+    deformation : Deformation
+        What moved beyond `shifts`, differently from place to place.
+    dropped : ndarray of bool, shape (n_frames,)
+        Frames that were lost; the file holds the frame before, or one without light.
+    bursts_s : ndarray of float64
+        Times of the network's bursts, s.
+    stimuli_s : ndarray of float64
+        Times of the stimuli, s.
+    shows_rest : bool
+        Whether what is saved shows cells at rest. ΔF/F does not: there a cell is visible by
+        its change. Counts and noise in this truth are the camera's, before frames were
+        smoothed, turned into ΔF/F or compressed.
     """
 
     footprints: sparse.csr_array
@@ -92,6 +115,15 @@ class Truth:
     flashes: BoolArray
     fps: float
     frame_shape: tuple[int, int]
+    planted: sparse.csr_array
+    centres: FloatArray
+    blur_um: FloatArray
+    depth_um: FloatArray
+    deformation: Deformation
+    dropped: BoolArray
+    bursts_s: TimeArray
+    stimuli_s: TimeArray
+    shows_rest: bool
 
     def __len__(self) -> int:
         return len(self.snr)
@@ -212,6 +244,39 @@ class Truth:
             name=name,
         )
 
+    def planted_masks(self) -> sparse.csr_array:
+        """Mask of each cell as it was planted: at least half its maximum, without blur.
+
+        Returns
+        -------
+        scipy.sparse.csr_array of bool, shape (n_cells, n_rows * n_columns)
+            In coordinates of frame 0.
+        """
+        half = self.planted.copy()
+        half.data = half.data >= 0.5
+        half.eliminate_zeros()
+        return half
+
+    def displacements(self, y: FloatArray, x: FloatArray) -> FloatArray:
+        """How far points of the tissue moved since frame 0.
+
+        Parameters
+        ----------
+        y, x : ndarray of float32, shape (n,)
+            Where they are in frame 0.
+
+        Returns
+        -------
+        ndarray of float32, shape (n, n_frames, 2)
+            dy and dx in pixels: `shifts` and what `deformation` adds there.
+        """
+        y, x = np.asarray(y, np.float32), np.asarray(x, np.float32)
+        moved = np.broadcast_to(self.shifts, (len(y), *self.shifts.shape)).copy()
+        if not self.deformation.is_still:
+            for t in range(len(self.shifts)):
+                moved[:, t] += self.deformation.at(t, y, x).T
+        return moved
+
     def visible(self, t: int, *, k: float = 1.5) -> BoolArray:
         """Tell which cells in focus can be seen in one frame.
 
@@ -229,7 +294,8 @@ class Truth:
             Cells in focus, active or silent, whose mean brightness over their mask reaches
             both `k` noise sd and 3 % of the background.
         """
-        brightness = self.rest_counts * (1 + self.traces[:, t]) * self.light[t]
+        shown = 1 + self.traces[:, t] if self.shows_rest else np.abs(self._changes[:, t])
+        brightness = self.rest_counts * shown * self.light[t]
         # Shot noise grows with the root of the light.
         noise = self.noise_counts * np.sqrt(self.light[t] / self.light[0])
         enough = brightness >= k * noise / np.sqrt(_AVERAGED_PIXELS)
@@ -237,11 +303,17 @@ class Truth:
         return np.asarray(self.in_focus & enough & contrast)
 
     @cached_property
+    def _changes(self) -> FloatArray:
+        """Traces against their baseline, which is what a recording of ΔF/F shows."""
+        baseline = np.percentile(self.traces, BASELINE_PERCENTILE, axis=1, keepdims=True)
+        return np.asarray(self.traces - baseline, np.float32)
+
+    @cached_property
     def visible_at_rest(self) -> BoolArray:
         """Whether each cell in focus can be seen without activity, shape (n_cells,)."""
         enough = self.rest_counts >= 1.5 * self.noise_counts / np.sqrt(_AVERAGED_PIXELS)
         contrast = self.rest_counts >= _LEAST_CONTRAST * self.background_counts
-        return np.asarray(self.in_focus & enough & contrast)
+        return np.asarray(self.in_focus & enough & contrast & self.shows_rest)
 
     def frame_labels(self, t: int, *, k: float = 1.5, moved: bool = False) -> BoolArray:
         """Label one frame: the masks of all cells that can be seen in it, firing or not.
@@ -264,6 +336,10 @@ class Truth:
         labels = self.union(self.visible(t, k=k))
         if not moved:
             return labels
+        if not self.deformation.is_still:
+            y, x = self.deformation.sources(t, self.shifts[t])
+            bent = cv2.remap(labels.astype(np.float32), x, y, cv2.INTER_LINEAR)
+            return np.asarray(bent >= 0.5)
         dy, dx = (float(value) for value in self.shifts[t])
         matrix = np.array([[1, 0, dx], [0, 1, dy]], np.float32)
         size = (self.frame_shape[1], self.frame_shape[0])
@@ -283,10 +359,19 @@ class Truth:
             ``cut`` bool (n,), ``snr`` float32 (n,), ``visible_at_rest`` bool (n,). For the
             recording: ``mask`` and ``ignore_pixels`` bool (Y, X), ``shifts`` float32 (T, 2),
             ``flashes`` bool (T,), ``fps`` float64, ``n_defocused`` int32 (silent, active).
+            Of the cells also ``planted`` bool (n, Y, X), their masks without blur, ``centres``
+            float32 (n, 2), ``blur_um`` and ``depth_um`` float32 (n,); where motion is uneven
+            ``cell_shifts`` float32 (n, T, 2). Of the recording ``light`` float32 (T,),
+            ``dropped`` bool (T,), ``bursts_s`` and ``stimuli_s`` float64. Of the k cells out of
+            focus ``defocused_centres``, ``defocused_blur_um``, ``defocused_active`` and
+            ``defocused_traces``.
         """
         n = int(self.in_focus.sum())
         defocused = ~self.in_focus
-        return {
+        uneven = {}
+        if not self.deformation.is_still:
+            uneven["cell_shifts"] = self.displacements(*self.centres[:n].T)
+        return uneven | {
             "footprints": self.footprints[:n].toarray().reshape(n, *self.frame_shape),
             "traces": self.traces[:n],
             "raster": self.raster[:n],
@@ -305,6 +390,18 @@ class Truth:
             "n_defocused": np.asarray(
                 [np.sum(defocused & ~self.active), np.sum(defocused & self.active)], np.int32
             ),
+            "planted": self.planted_masks()[:n].toarray().reshape(n, *self.frame_shape),
+            "centres": self.centres[:n],
+            "blur_um": self.blur_um[:n],
+            "depth_um": self.depth_um[:n],
+            "light": self.light,
+            "dropped": self.dropped,
+            "bursts_s": self.bursts_s,
+            "stimuli_s": self.stimuli_s,
+            "defocused_centres": self.centres[defocused],
+            "defocused_blur_um": self.blur_um[defocused],
+            "defocused_active": self.active[defocused],
+            "defocused_traces": self.traces[defocused],
         }
 
 

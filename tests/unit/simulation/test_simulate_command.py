@@ -8,8 +8,9 @@ import pytest
 import tifffile
 
 from cocuyo.cli import run_command_line
+from cocuyo.cli import simulate as simulate_command
 from cocuyo.io import load_ground_truth, open_recording
-from cocuyo.simulation import PRESETS, simulate
+from cocuyo.simulation import PRESETS, broad_training_config, simulate
 
 SMALL = ("--n-frames", "8", "--size", "48", "64")
 
@@ -72,6 +73,30 @@ def test_random_settings_follow_the_seed_and_the_split(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "simulation.json").read_text())["settings"]["split"] == "test"
 
 
+def test_broad_settings_are_drawn_for_the_size_that_is_asked(tmp_path: Path) -> None:
+    assert run("--random", "test", "--broad", "--seed", 4, *SMALL, "--out", tmp_path) == 0
+    written = json.loads((tmp_path / "simulation.json").read_text())["settings"]
+    drawn = broad_training_config(4, split="test", n_frames=8, shape=(48, 64))
+    assert written == drawn.model_dump(mode="json")
+
+
+def test_a_miniscope_is_written_with_all_that_is_true_of_it(tmp_path: Path) -> None:
+    assert run("--preset", "miniscope", "--seed", 2, *SMALL, "--out", tmp_path) == 0
+    movie = tifffile.imread(tmp_path / "recording.tif")
+    assert (movie.dtype, movie.shape) == (np.uint8, (8, 48, 64))
+    with np.load(tmp_path / "truth.npz", allow_pickle=False) as truth:
+        n = len(truth["footprints"])
+        assert truth["planted"].shape == (n, 48, 64)
+        assert truth["cell_shifts"].shape == (n, 8, 2)
+        assert truth["dropped"].shape == (8,)
+    assert load_ground_truth(tmp_path / "truth.npz").frame_shape == (48, 64)
+
+
+def test_every_preset_can_be_chosen() -> None:
+    option = next(each for each in simulate_command.params if each.name == "preset")
+    assert tuple(option.type.choices) == tuple(PRESETS)
+
+
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
@@ -80,6 +105,8 @@ def test_random_settings_follow_the_seed_and_the_split(tmp_path: Path) -> None:
         ("drift_px = nan", "drift_px"),
         ("what is this", "not a TOML file"),
         ("decay_min_s = 9.0", "decay"),
+        ("jpeg_quality = 80", "JPEG holds 8 bits"),
+        ('indicator = "GCaMP9"', "indicator"),
     ],
 )
 def test_settings_that_make_no_sense_are_named_in_one_line(
@@ -110,6 +137,10 @@ def test_values_that_cannot_be_used_are_a_failure(
     assert run(*arguments, "--out", tmp_path / "out") == 1
     assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_broad_without_random_is_wrong_usage(tmp_path: Path) -> None:
+    assert run("--broad", "--out", tmp_path / "out") == 2
 
 
 def test_two_kinds_of_settings_at_once_are_wrong_usage(tmp_path: Path) -> None:

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from cocuyo.simulation import PRESETS, SimulationConfig, random_config, simulate, training_config
+from cocuyo.simulation import (
+    INDICATORS,
+    PRESETS,
+    SimulationConfig,
+    broad_training_config,
+    preparation_of,
+    random_config,
+    simulate,
+    training_config,
+)
 
 
 @pytest.mark.parametrize("name", ["slice", "crowded", "dim"])
@@ -85,9 +94,93 @@ def test_random_settings_give_detectable_transients() -> None:
     assert 2.5 < np.median(medians) < 15
 
 
+SLICES = ("demo", "slice", "sparse", "crowded", "silent", "dim")
+NEW = (
+    *("slice_gcamp6f", "slice_ogb1", "slice_mixed", "slice_stimulated"),
+    *("culture", "culture_bursts", "miniscope", "miniscope_video", "miniscope_delta_f"),
+)
+
+
 def test_presets_are_settings_by_name() -> None:
-    assert set(PRESETS) == {"demo", "slice", "sparse", "crowded", "silent", "dim"}
-    assert all(isinstance(preset, SimulationConfig) for preset in PRESETS.values())
+    assert tuple(PRESETS) == SLICES + NEW
+    for preset in PRESETS.values():
+        assert SimulationConfig.model_validate(preset.model_dump()) == preset
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_each_preset_has_active_cells_that_can_be_found_and_others(name: str) -> None:
+    counts = ("n_active", "n_silent", "n_defocused_active", "n_defocused_silent")
+    fewer = {key: max(3, getattr(PRESETS[name], key) // 5) for key in counts}
+    size = {"n_frames": 100, "n_rows": 112, "n_columns": 112}
+    simulation = simulate(PRESETS[name].model_copy(update=size | fewer), seed=11)
+    truth = simulation.truth
+    assert truth.functional.sum() >= 2
+    assert (truth.in_focus & ~truth.active).sum() >= 2
+    assert (~truth.in_focus).sum() >= 4
+    assert 2 < np.median(truth.transient_snr) < 60
+    limit = np.iinfo(simulation.frames.dtype).max
+    clipped = (simulation.frames >= limit).mean()
+    assert clipped < 0.02
+    assert simulation.frames.std() > 0.02 * simulation.frames.mean()
+
+
+def test_broad_settings_repeat_and_differ_between_splits() -> None:
+    first = broad_training_config(5, split="validation")
+    assert first == broad_training_config(5, split="validation")
+    assert first != broad_training_config(5, split="training")
+    assert first.split == "validation"
+
+
+def test_broad_settings_cover_preparations_cameras_sizes_and_rates() -> None:
+    seeds = range(240)
+    drawn = [broad_training_config(seed, n_frames=1800, shape=(256, 256)) for seed in seeds]
+    kinds = np.array([preparation_of(seed) for seed in seeds])
+    shares = [float((kinds == name).mean()) for name in ("slice", "culture", "miniscope")]
+    np.testing.assert_allclose(shares, [0.45, 0.2, 0.35], atol=0.1)
+    sizes = np.array([config.soma_diameter_um / config.pixel_size_um for config in drawn])
+    assert 4.9 < sizes.min() < 6
+    assert 25 < sizes.max() <= 30
+    rates = [config.frame_rate_hz for config in drawn]
+    assert 2.0 <= min(rates) < 2.5
+    assert 50 < max(rates) <= 60
+    assert {config.indicator for config in drawn} == {"none", *INDICATORS}
+    assert {config.excess_noise for config in drawn} == {1.0, 2.0}
+    assert {config.bit_depth for config in drawn} == {8, 12, 16}
+    mixed = [config.soma_diameter_distribution == "log_uniform" for config in drawn]
+    assert 0.2 < np.mean(mixed) < 0.5
+    for chosen in (
+        *("numerical_aperture", "lamp_drift", "lamp_flicker", "illumination_tilt", "nonrigid_px"),
+        *("n_dead_pixels", "n_dropped_frames", "stimulus_interval_s", "bursting_share"),
+        *("tonic_share", "saved_blur_px", "vessel_shadow"),
+    ):
+        share = np.mean([getattr(config, chosen) > 0 for config in drawn])
+        assert 0.03 < share < 0.97, chosen
+    assert 0.02 < np.mean([config.saved_as == "delta_f_over_f" for config in drawn]) < 0.25
+    assert 0.1 < np.mean([config.jpeg_quality is not None for config in drawn]) < 0.5
+    assert sum(config.n_active == 0 for config in drawn) >= 1
+    vessels = [config.n_vessels for config, kind in zip(drawn, kinds, strict=True)
+               if kind == "culture"]  # fmt: skip
+    assert set(vessels) == {0}
+
+
+def test_a_short_broad_recording_is_not_too_fast_to_show_anything() -> None:
+    for seed in range(60):
+        config = broad_training_config(seed, n_frames=400)
+        assert config.duration_s >= 29.9
+
+
+def test_broad_settings_give_detectable_transients() -> None:
+    medians, clipped = [], []
+    for seed in range(8):
+        config = broad_training_config(seed, split="test", n_frames=100, shape=(80, 80))
+        simulation = simulate(config, seed=seed)
+        clipped.append((simulation.frames >= config.max_count).mean())
+        if simulation.truth.functional.any():
+            medians.append(np.median(simulation.truth.transient_snr))
+    assert len(medians) >= 5
+    assert min(medians) > 0.5
+    assert 2.5 < np.median(medians) < 20
+    assert max(clipped) < 0.06
 
 
 def test_training_goes_beyond_the_slice_in_optics_and_indicator() -> None:
