@@ -11,7 +11,9 @@ from cocuyo.io.recordings import (
 )
 from cocuyo.io.results import (
     check_destination,
+    is_result,
     load_result,
+    open_result,
     partial_folder,
     save_result,
     start_partial,
@@ -24,9 +26,11 @@ __all__ = [
     "check_destination",
     "file_identity",
     "inspect_recording",
+    "is_result",
     "load_ground_truth",
     "load_result",
     "open_recording",
+    "open_result",
     "partial_folder",
     "read_exclusion",
     "read_mask",

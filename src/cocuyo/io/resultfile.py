@@ -195,7 +195,45 @@ def _per_roi(file: Any, name: str, data: AnyArray, dtype: type) -> None:
         dataset[start:stop] = np.asarray(data[start:stop], dtype)
 
 
-def read_result_file(path: Path, info: RunInfo) -> Result:
+class StoredArray:
+    """Rows of a data set that are read from the file when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may go between two readings but not change.
+    name : str
+        Path of the data set in it.
+    dtype : type
+        Type of the values.
+    shape : tuple of int
+        Its shape.
+    """
+
+    def __init__(self, path: Path, name: str, dtype: type, shape: tuple[int, ...]) -> None:
+        self._path, self._name = path, name
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.shape = shape
+        self.ndim = len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        import h5py
+
+        try:
+            with h5py.File(self._path, "r") as file:
+                return np.asarray(file[self._name][key], self.dtype)
+        except (OSError, RuntimeError, KeyError) as error:
+            msg = f"{self._path} can no longer be read ({error}); was it moved or replaced?"
+            raise ResultError(msg) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        return np.asarray(self[()], dtype)
+
+
+def read_result_file(path: Path, info: RunInfo, *, in_memory: bool = True) -> Result:
     """Read ``result.h5``.
 
     Parameters
@@ -204,11 +242,13 @@ def read_result_file(path: Path, info: RunInfo) -> Result:
         The file.
     info : RunInfo
         How the result came about, from ``run.json``.
+    in_memory : bool, default: True
+        Read the arrays (n_rois, n_frames) too; if not, they are `StoredArray`.
 
     Returns
     -------
     Result
-        What was saved, in memory.
+        What was saved.
 
     Raises
     ------
@@ -223,7 +263,7 @@ def read_result_file(path: Path, info: RunInfo) -> Result:
     try:
         with h5py.File(path, "r") as file:
             _check_version(file, path)
-            return _read(file, info)
+            return _read(file, info, None if in_memory else path)
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
         msg = f"{path} is damaged or incomplete ({error}). Run the recording again."
         raise ResultError(msg) from error
@@ -242,14 +282,20 @@ def _check_version(file: Any, path: Path) -> None:
         raise ResultError(msg)
 
 
-def _read(file: Any, info: RunInfo) -> Result:
+def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
+    """Read everything; arrays (n_rois, n_frames) stay on disk where `left_at` names the file."""
     rows, columns = (int(n) for n in file.attrs["frame_shape"])
     ids = _read_strings(file, "rois/id")
     times = np.asarray(file["time_s"][()], np.float64)
     n_rois, n_frames = len(ids), len(times)
 
     def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
-        data: AnyArray = np.asarray(file[name][()], dtype)
+        large = left_at is not None and shape == (n_rois, n_frames)
+        data: Any = (
+            StoredArray(left_at, name, dtype, file[name].shape)
+            if left_at is not None and large
+            else np.asarray(file[name][()], dtype)
+        )
         if data.shape != shape:
             msg = f"{name} has shape {data.shape}, expected {shape}"
             raise ValueError(msg)

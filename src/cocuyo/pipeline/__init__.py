@@ -18,6 +18,7 @@ from cocuyo.pipeline.model import (
     write_perceptron,
     write_settings,
 )
+from cocuyo.pipeline.patch import trace_patch
 from cocuyo.pipeline.run import segment, with_inputs
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
 from cocuyo.pipeline.srname import blob_labels
@@ -44,6 +45,7 @@ __all__ = [
     "finish_mask",
     "load_model",
     "segment",
+    "trace_patch",
     "with_inputs",
     "write_perceptron",
     "write_settings",
