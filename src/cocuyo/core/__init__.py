@@ -12,7 +12,7 @@ from cocuyo.core.errors import (
     SettingsError,
     TruncatedRecordingError,
 )
-from cocuyo.core.outlines import outline
+from cocuyo.core.outlines import fill, outline
 from cocuyo.core.population import (
     Coactivity,
     Ensembles,
@@ -78,6 +78,7 @@ __all__ = [
     "TimeArray",
     "Traces",
     "TruncatedRecordingError",
+    "fill",
     "ignore_progress",
     "outline",
     "read_rows",

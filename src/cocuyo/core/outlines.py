@@ -1,8 +1,8 @@
-"""Outlines of regions along the edges of their pixels."""
+"""Outlines of regions along the edges of their pixels, and back."""
 
 import numpy as np
 
-from cocuyo.core.arrays import BoolArray, LabelArray
+from cocuyo.core.arrays import AnyArray, BoolArray, LabelArray
 
 
 def outline(mask: BoolArray) -> list[LabelArray]:
@@ -66,3 +66,45 @@ def _follow(
             points.append(corner)
         corner, previous = (corner[0] + step[0], corner[1] + step[1]), step
     return np.array(points, np.int32)
+
+
+def fill(rings: list[AnyArray], frame_shape: tuple[int, int]) -> BoolArray:
+    """Fill rings by the even-odd rule; a pixel is inside where its centre is.
+
+    Parameters
+    ----------
+    rings : list of ndarray, each of shape (n_corners, 2)
+        Closed rings of (x, y) in corner coordinates, as `outline` gives them; they may be
+        fractions of a pixel and leave the frame.
+    frame_shape : tuple of int
+        Number of rows and columns.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_rows, n_columns)
+        The pixels inside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.array([[False, True, True], [False, True, False]])
+    >>> bool((fill(outline(mask), mask.shape) == mask).all())
+    True
+    """
+    rows, columns = frame_shape
+    mask = np.zeros(frame_shape, np.bool_)
+    if not rings:
+        return mask
+    a = np.vstack(rings)
+    b = np.vstack([np.roll(ring, -1, axis=0) for ring in rings])
+    first = max(int(np.floor(a[:, 1].min() - 0.5)), 0)
+    last = min(int(np.ceil(a[:, 1].max())), rows)
+    for row in range(first, last):
+        y = row + 0.5
+        cut = (a[:, 1] <= y) != (b[:, 1] <= y)
+        x = a[cut, 0] + (y - a[cut, 1]) / (b[cut, 1] - a[cut, 1]) * (b[cut, 0] - a[cut, 0])
+        # The number of crossings left of each pixel's centre.
+        edges = np.clip(np.ceil(np.sort(x) - 0.5), 0, columns).astype(np.intp)
+        for start, stop in zip(edges[::2], edges[1::2], strict=True):
+            mask[row, start:stop] ^= True
+    return mask

@@ -15,6 +15,7 @@ from cocuyo.core import (
     LabelArray,
     ResultError,
     RoiSet,
+    fill,
     outline,
 )
 
@@ -197,7 +198,7 @@ def draw_roi_set(path: Path, frame_shape: tuple[int, int]) -> list[DrawnRoi]:
         if not lack:
             try:
                 rings = _rings(roi)
-                pixels = np.flatnonzero(_fill(rings, frame_shape)).astype(np.int32)
+                pixels = np.flatnonzero(fill(rings, frame_shape)).astype(np.int32)
             except (ValueError, IndexError, OverflowError) as error:
                 msg = (
                     f"ROI {name or '(unnamed)'} of {path} is damaged ({error}); "
@@ -311,24 +312,3 @@ def _path_rings(path: AnyArray) -> list[AnyArray]:
                     curve = (1 - t) * curve[:-1] + t * curve[1:]
                 rings[-1].append(curve[0])
     return [np.array(ring, float) for ring in rings if len(ring) > 2]
-
-
-def _fill(rings: list[AnyArray], frame_shape: tuple[int, int]) -> BoolArray:
-    """Fill rings by the even-odd rule; a pixel is inside where its centre is."""
-    rows, columns = frame_shape
-    mask = np.zeros(frame_shape, np.bool_)
-    if not rings:
-        return mask
-    a = np.vstack(rings)
-    b = np.vstack([np.roll(ring, -1, axis=0) for ring in rings])
-    first = max(int(np.floor(a[:, 1].min() - 0.5)), 0)
-    last = min(int(np.ceil(a[:, 1].max())), rows)
-    for row in range(first, last):
-        y = row + 0.5
-        cut = (a[:, 1] <= y) != (b[:, 1] <= y)
-        x = a[cut, 0] + (y - a[cut, 1]) / (b[cut, 1] - a[cut, 1]) * (b[cut, 0] - a[cut, 0])
-        # The number of crossings left of each pixel's centre.
-        edges = np.clip(np.ceil(np.sort(x) - 0.5), 0, columns).astype(np.intp)
-        for start, stop in zip(edges[::2], edges[1::2], strict=True):
-            mask[row, start:stop] ^= True
-    return mask
