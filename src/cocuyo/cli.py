@@ -868,6 +868,13 @@ class _Job:
     settings: "PipelineConfig"
     recording: "Recording"
     exclude: "BoolArray | None"
+    reading: ReadingOptions
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What must be said again to open the recording again, besides its path."""
+        names = ("dataset", "channel", "plane", "frames")
+        return {name: getattr(self.reading, name) for name in names}
 
 
 def _prepare(
@@ -901,7 +908,7 @@ def _prepare(
     settings = _pipeline_settings(model, preset, config_file)
     recording = open_from_options(recordings, reading)
     left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
-    return _Job(folder, settings, recording, left_out)
+    return _Job(folder, settings, recording, left_out, reading)
 
 
 @cli.command(
@@ -943,7 +950,8 @@ def run(
                 work=work,
                 progress=progress,
             )
-        result = with_inputs(result, file_identity(job.recording.paths))
+        identity = file_identity(job.recording.paths)
+        result = with_inputs(result, identity, reading=job.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
 
@@ -1020,7 +1028,7 @@ def extract(
     is_result = Path(source).is_dir()
     (identity,) = file_identity(Path(source) / "result.h5" if is_result else source)
     inputs = (*file_identity(recording.paths), {**identity, "role": "rois"})
-    result = with_inputs(result, inputs)
+    result = with_inputs(result, inputs, reading=job.choices)
     click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
 
 

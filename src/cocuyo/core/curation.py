@@ -478,6 +478,9 @@ class Curation:
         Whether a person accepted, rejected or made it.
     parents : tuple of tuple of str
         Ids of the ROIs that a merge or split made each of; empty for others.
+    made_of : tuple of tuple of int
+        Indices of the ROIs in the result that a merge joined and whose pixels are exactly its
+        pixels; empty for others.
     gone : dict of str to str
         What became of ROIs that are there no longer, in words, by id.
     skipped : dict of str to str
@@ -490,6 +493,7 @@ class Curation:
     threshold_sd: FloatArray
     judged: BoolArray
     parents: tuple[tuple[str, ...], ...]
+    made_of: tuple[tuple[int, ...], ...]
     gone: dict[str, str]
     skipped: dict[str, str]
 
@@ -517,6 +521,7 @@ class _Roi:
     threshold_sd: float | None = None
     judged: bool = False
     parents: tuple[str, ...] = ()
+    made_of: tuple[int, ...] = ()
 
 
 class _CannotError(Exception):
@@ -525,7 +530,7 @@ class _CannotError(Exception):
 
 @dataclass
 class _Replay:
-    frame_shape: tuple[int, int]
+    found: RoiSet
     valid: BoolArray | None
     rois: dict[str, _Roi]
     min_score: float | None = None
@@ -535,11 +540,7 @@ class _Replay:
         """Do an edit whole, or raise and leave everything as it was."""
         match edit:
             case Accept():
-                for name, roi in zip(edit.rois, self._all(edit.rois), strict=True):
-                    if roi.empty:
-                        msg = f"{name} has no pixel in the frame"
-                        raise _CannotError(msg)
-                for roi in self._all(edit.rois):
+                for roi in self._with_pixels(edit.rois):
                     roi.accepted, roi.reason, roi.judged = True, "", True
             case Reject():
                 for roi in self._all(edit.rois):
@@ -552,7 +553,7 @@ class _Replay:
                 self._all(edit.rois)
                 self._remove(edit.rois, "deleted")
             case EventThreshold():
-                (roi,) = self._all((edit.roi,))
+                (roi,) = self._with_pixels((edit.roi,))
                 roi.threshold_sd = edit.threshold_sd
             case _:
                 self._reshape(edit)
@@ -568,6 +569,7 @@ class _Replay:
                 shape = self._shape(edit.shape)
                 accepted = any(roi.accepted for roi in parents)
                 self._add(edit.roi, shape, accepted, parents[0].reason, edit.rois)
+                self.rois[edit.roi].made_of = self._joined(parents, shape[0])
                 self._remove(edit.rois, f"merged into {edit.roi}")
             case Split():
                 (whole,) = self._all((edit.roi,))
@@ -583,6 +585,7 @@ class _Replay:
             case Reshape():
                 (roi,) = self._all((edit.roi,))
                 roi.shape, roi.source, roi.empty = self._shape(edit.shape), -1, False
+                roi.made_of = ()
 
     def _all(self, names: Iterable[str]) -> list[_Roi]:
         for name in names:
@@ -592,6 +595,14 @@ class _Replay:
                 raise _CannotError(msg)
         return [self.rois[name] for name in names]
 
+    def _with_pixels(self, names: Sequence[str]) -> list[_Roi]:
+        found = self._all(names)
+        for name, roi in zip(names, found, strict=True):
+            if roi.empty:
+                msg = f"{name} has no pixel in the frame"
+                raise _CannotError(msg)
+        return found
+
     def _is_new(self, *names: str) -> None:
         for i, name in enumerate(names):
             if name in self.rois or name in self.gone or name in names[:i]:
@@ -599,11 +610,20 @@ class _Replay:
                 raise _CannotError(msg)
 
     def _shape(self, shape: Pixels | Polygon) -> tuple[LabelArray, FloatArray]:
-        drawn = draw_shape(shape, self.frame_shape, valid=self.valid)
+        drawn = draw_shape(shape, self.found.frame_shape, valid=self.valid)
         if len(drawn[0]) == 0:
             msg = "the shape covers no pixel that is in view at all times and not excluded"
             raise _CannotError(msg)
         return drawn
+
+    def _joined(self, parents: Sequence[_Roi], pixels: LabelArray) -> tuple[int, ...]:
+        """ROIs of the result that are joined here, if these are exactly their pixels."""
+        found = [roi.made_of or ((roi.source,) if roi.source >= 0 else ()) for roi in parents]
+        if not all(found):
+            return ()
+        joined = tuple(dict.fromkeys(i for each in found for i in each))
+        union = np.unique(self.found.footprints[list(joined)].indices)
+        return joined if np.array_equal(union, pixels) else ()
 
     def _add(
         self,
@@ -657,7 +677,7 @@ def curate(rois: RoiSet, edits: Sequence[Edit], *, valid: BoolArray | None = Non
     ([False, True], ('rejected by a person', ''))
     """
     replay = _Replay(
-        rois.frame_shape,
+        rois,
         valid,
         {
             name: _Roi(bool(rois.accepted[i]), rois.reasons[i], i, empty=not rois.area_px[i])
@@ -726,6 +746,7 @@ def _state(replay: _Replay, rois: RoiSet, skipped: dict[str, str]) -> Curation:
         np.array(thresholds, np.float32),
         np.array([roi.judged for roi in current], np.bool_),
         tuple(roi.parents for roi in current),
+        tuple(roi.made_of for roi in current),
         dict(replay.gone),
         skipped,
     )

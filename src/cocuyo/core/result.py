@@ -147,7 +147,9 @@ class RunInfo:
     Attributes
     ----------
     preset, model : str
-        Name of the preset and of the model folder.
+        Name of the preset and of the model.
+    model_folder : str
+        Where the model lies; empty for those that cocuyo ships.
     settings : dict
         The complete settings, nested.
     seed : int
@@ -165,12 +167,16 @@ class RunInfo:
     inputs : tuple of dict
         For each file read: ``path``, ``bytes``, ``sha256``; ``role`` "rois" where it gave the
         ROIs.
+    reading : dict
+        How the recording was opened, where it takes more than its path: ``dataset``, ``channel``,
+        ``plane``, ``frames`` (first, one past the last; None for an open end).
     task : str
         ``segment`` where neurons were looked for, ``extract`` where the ROIs were given.
     """
 
     preset: str = "default"
     model: str = ""
+    model_folder: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     versions: dict[str, str] = field(default_factory=dict)
@@ -181,6 +187,7 @@ class RunInfo:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     inputs: tuple[dict[str, Any], ...] = ()
+    reading: dict[str, Any] = field(default_factory=dict)
     task: str = "segment"
 
 

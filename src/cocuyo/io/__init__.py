@@ -1,6 +1,7 @@
 """Every file format, in and out."""
 
 from cocuyo.io.atomic import save_npz_atomic
+from cocuyo.io.edits import EditLog, TraceStore, read_edits
 from cocuyo.io.ensembles import read_stimuli, save_ensembles
 from cocuyo.io.recordings import (
     RecordingFacts,
@@ -9,6 +10,7 @@ from cocuyo.io.recordings import (
     open_recording,
     read_exclusion,
 )
+from cocuyo.io.reopen import find_inputs, reopen_recording
 from cocuyo.io.results import (
     check_destination,
     is_result,
@@ -22,9 +24,12 @@ from cocuyo.io.results import (
 from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
+    "EditLog",
     "RecordingFacts",
+    "TraceStore",
     "check_destination",
     "file_identity",
+    "find_inputs",
     "inspect_recording",
     "is_result",
     "load_ground_truth",
@@ -32,10 +37,12 @@ __all__ = [
     "open_recording",
     "open_result",
     "partial_folder",
+    "read_edits",
     "read_exclusion",
     "read_mask",
     "read_rois",
     "read_stimuli",
+    "reopen_recording",
     "save_ensembles",
     "save_npz_atomic",
     "save_result",

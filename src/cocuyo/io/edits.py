@@ -1,18 +1,26 @@
 """``edits.jsonl``: what a person changed in a result, one edit a line, only ever appended."""
 
 import json
+import logging
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import IO
 
-from cocuyo.core import ResultError, SettingsError
-from cocuyo.core.curation import Edit, dump_edit, parse_edit
+import numpy as np
+
+from cocuyo.core import Events, ResultError, SettingsError, Traces
+from cocuyo.core.curation import Activity, Edit, dump_edit, parse_edit
+from cocuyo.io.atomic import save_npz_atomic
+
+logger = logging.getLogger(__name__)
 
 EDITS_FILE = "edits.jsonl"
+TRACES_FOLDER = "edits.traces"
 _LOCK_FILE = ".edits.lock"
 
 
@@ -185,6 +193,65 @@ def read_edits(folder: str | Path) -> tuple[Edit, ...]:
         If the file cannot be read, holds what is no edit, or was written by a later version.
     """
     return EditLog(folder).read()
+
+
+class TraceStore:
+    """Traces that were read for new shapes, one file each, in ``edits.traces`` of a result.
+
+    Nothing depends on it: what is missing or damaged is read from the recording again.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A result folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder) / TRACES_FOLDER
+
+    def get(self, key: str) -> Activity | None:
+        """Give what was kept under a key.
+
+        Parameters
+        ----------
+        key : str
+            From `cocuyo.pipeline.shape_key`.
+
+        Returns
+        -------
+        Activity or None
+            Traces and events of one ROI; None where there is nothing that can be used.
+        """
+        path = self._folder / f"{key}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                traces = Traces(**{name.name: file[name.name] for name in fields(Traces)})
+                events = Events(
+                    **{name.name: file[f"event_{name.name}"] for name in fields(Events)}
+                )
+                return Activity((key,), traces, file["raster"], events)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # readers raise whatever they like on bad bytes
+            logger.warning("%s cannot be used (%s); the recording is read again.", path, error)
+            return None
+
+    def put(self, key: str, activity: Activity) -> None:
+        """Keep the activity of one ROI; a folder that cannot be written keeps nothing.
+
+        Parameters
+        ----------
+        key : str
+            From `cocuyo.pipeline.shape_key`.
+        activity : Activity
+            Traces and events of one ROI.
+        """
+        arrays = {name.name: getattr(activity.traces, name.name) for name in fields(Traces)}
+        arrays |= {f"event_{e.name}": getattr(activity.events, e.name) for e in fields(Events)}
+        try:
+            save_npz_atomic(self._folder / f"{key}.npz", arrays | {"raster": activity.raster})
+        except OSError as error:
+            logger.warning("Traces of a new shape are not kept (%s).", error)
 
 
 @contextmanager

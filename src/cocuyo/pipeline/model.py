@@ -50,6 +50,16 @@ class Model:
     verifier: Verifier | None
     judge: EventJudge | None
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it comes with cocuyo, so that its name is enough to find it."""
+        shipped = _shipped_models()
+        return shipped in (self.folder, self.folder.parent)
+
+
+def _shipped_models() -> Path:
+    return Path(str(resources.files("cocuyo") / "models"))
+
 
 def load_model(name: str | Path = "default") -> Model:
     """Read a shipped model by name, or a model folder.
@@ -69,7 +79,7 @@ def load_model(name: str | Path = "default") -> Model:
     ModelError
         If there is no such model, or its ``model.json``, verifier or judge cannot be used.
     """
-    shipped = Path(str(resources.files("cocuyo") / "models"))
+    shipped = _shipped_models()
     if name == "srname":  # no networks: nothing but settings
         preset = PRESETS["srname"]
         settings = ModelSettings(

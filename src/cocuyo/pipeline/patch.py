@@ -13,9 +13,12 @@ from cocuyo.core import (
     Movie,
     ProgressCallback,
     Recording,
+    Result,
     ignore_progress,
     read_rows,
 )
+from cocuyo.core.curation import Activity
+from cocuyo.pipeline.curate import settings_of
 from cocuyo.pipeline.finish import Extracted, extract_traces
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import EventJudge
@@ -124,3 +127,57 @@ def trace_patch(
         progress=progress,
         stage="tracing",
     )
+
+
+def retrace_one(
+    recording: Recording,
+    result: Result,
+    index: LabelArray,
+    *,
+    name: str = "",
+    progress: ProgressCallback = ignore_progress,
+) -> Activity:
+    """Read the trace of one new shape, with the shifts, settings and judge of the result.
+
+    What `retrace` gives for this shape alone, from a window of the recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording of the result.
+    result : Result
+        The result.
+    index : ndarray of int32, shape (n_pixels,)
+        Flat indices of the shape's pixels; at least one.
+    name : str, default: ""
+        Id of the ROI.
+    progress : callable, optional
+        Called after each block; may raise `Cancelled`.
+
+    Returns
+    -------
+    Activity
+        Traces, raster and events, one row.
+
+    Raises
+    ------
+    ResultError
+        If the settings of the result cannot be used.
+    ModelError
+        If the result's model is not found.
+    """
+    config, judge = settings_of(result)
+    cells = np.zeros(result.valid.size, np.bool_)
+    cells[result.rois.footprints.indices] = True
+    found = trace_patch(
+        recording,
+        result.motion,
+        index,
+        cells=cells.reshape(result.valid.shape),
+        valid=result.valid,
+        config=config,
+        diameter_px=result.diameter_px,
+        judge=judge,
+        progress=progress,
+    )
+    return Activity((name,), found.traces, found.raster, found.events)

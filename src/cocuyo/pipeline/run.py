@@ -5,7 +5,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -216,6 +216,7 @@ def assemble(
     info = RunInfo(
         preset=model.settings.preset,
         model=model.settings.name,
+        model_folder="" if model.shipped else str(model.folder.resolve()),
         settings=settings.model_dump(mode="json"),
         seed=seed,
         versions=_versions(),
@@ -278,7 +279,12 @@ def _run_key(
     return digest.hexdigest()
 
 
-def with_inputs(result: Result, inputs: tuple[dict[str, object], ...]) -> Result:
+def with_inputs(
+    result: Result,
+    inputs: tuple[dict[str, object], ...],
+    *,
+    reading: Mapping[str, object] | None = None,
+) -> Result:
     """Add what was read to a result's information.
 
     Parameters
@@ -287,13 +293,16 @@ def with_inputs(result: Result, inputs: tuple[dict[str, object], ...]) -> Result
         The result.
     inputs : tuple of dict
         ``path``, ``bytes`` and ``sha256`` of each file.
+    reading : mapping, optional
+        How the recording was opened: `RunInfo.reading`. What is None is left out.
 
     Returns
     -------
     Result
-        The same result with `info.inputs`.
+        The same result with `info.inputs` and `info.reading`.
     """
-    return replace(result, info=replace(result.info, inputs=inputs))
+    told = {name: value for name, value in (reading or {}).items() if value is not None}
+    return replace(result, info=replace(result.info, inputs=inputs, reading=told))
 
 
 def choose_diameter(

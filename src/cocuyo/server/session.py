@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ import numpy as np
 from cocuyo.core import (
     AnyArray,
     CocuyoError,
+    Events,
     FloatArray,
     LabelArray,
     Recording,
     Result,
     SettingsError,
+    Traces,
     outline,
 )
 from cocuyo.core.curation import (
@@ -31,9 +33,8 @@ from cocuyo.core.curation import (
     next_redo,
     next_undo,
 )
-from cocuyo.io import open_result
-from cocuyo.io.edits import EditLog
-from cocuyo.pipeline import events_from, retrace_one, shape_key, stored_activity
+from cocuyo.io import EditLog, TraceStore, open_result
+from cocuyo.pipeline import events_from, retrace_one, shape_key
 from cocuyo.server.actions import make_edit, parse_action
 from cocuyo.server.frames import Deviation, Frames
 
@@ -67,6 +68,8 @@ class _Traces:
 
     compute: Callable[[LabelArray, Callable[[float], None]], Activity]
     done: Callable[[], None]
+    store: TraceStore
+    n_frames: int
     kept: OrderedDict[str, Activity] = field(default_factory=OrderedDict)
     failed: dict[str, str] = field(default_factory=dict)
     share: dict[str, float] = field(default_factory=dict)
@@ -100,13 +103,7 @@ class _Traces:
                     self._worker = None
                     return
                 key, index = next(iter(self._wanted.items()))
-            try:
-                found: Activity | None = self.compute(
-                    index, lambda share, key=key: self.share.__setitem__(key, share)  # type: ignore[misc]
-                )
-                reason = ""
-            except (CocuyoError, OSError) as error:
-                found, reason = None, str(error)
+            found, reason = self._find(key, index)
             with self._lock:
                 if found is not None:
                     self.kept[key] = found
@@ -115,6 +112,43 @@ class _Traces:
                 self._wanted.pop(key, None)
                 self.share.pop(key, None)
             self.done()
+
+
+    def _find(self, key: str, index: LabelArray) -> tuple[Activity | None, str]:
+        """Take what was kept on the disk, or compute it; else say why not."""
+        found = self.store.get(key)
+        if found is not None and found.traces.raw.shape == (1, self.n_frames):
+            return found, ""
+        try:
+            found = self.compute(index, lambda share: self.share.__setitem__(key, share))
+        except (CocuyoError, OSError) as error:
+            return None, str(error)
+        self.store.put(key, found)
+        return found, ""
+
+
+def stored_activity(result: Result, roi: int, name: str) -> Activity:
+    """Read one ROI of a result.
+
+    Parameters
+    ----------
+    result : Result
+        The result; its traces may lie on the disk.
+    roi : int
+        Index of the ROI.
+    name : str
+        Its id.
+
+    Returns
+    -------
+    Activity
+        Traces, raster and events, one row.
+    """
+    rows, of_roi = slice(roi, roi + 1), result.events.roi == roi
+    traces = {each.name: getattr(result.traces, each.name)[rows] for each in fields(Traces)}
+    events = {each.name: getattr(result.events, each.name)[of_roi] for each in fields(Events)}
+    events["roi"] = np.zeros(int(of_roi.sum()), np.int32)
+    return Activity((name,), Traces(**traces), result.raster[rows], Events(**events))
 
 
 class Session:
@@ -157,7 +191,9 @@ class Session:
         self._rings: dict[str, list[list[int]]] = {}
         self._keys: dict[str, str] = {}
         self._moved: OrderedDict[tuple[str, float], Activity] = OrderedDict()
-        self._traces = _Traces(self._compute, self._tell)
+        self._traces = _Traces(
+            self._compute, self._tell, TraceStore(folder), self.result.n_frames
+        )
         self._state = self._curate()
         self._tell()
 

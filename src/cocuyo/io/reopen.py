@@ -1,0 +1,110 @@
+"""The recording that a result was made of, opened again."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cocuyo.core import Recording, RecordingError, Result
+from cocuyo.io.recordings import open_recording
+
+
+def find_inputs(result: Result, folder: str | Path) -> tuple[Path, ...]:
+    """Say where the files of a result's recording lie now.
+
+    A path is looked for as it was given, from the present folder, then from the result folder
+    and those above it, then by its last part beside the result.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    folder : str or Path
+        Its folder.
+
+    Returns
+    -------
+    tuple of Path
+        A path for each part of the recording.
+
+    Raises
+    ------
+    RecordingError
+        If the result does not say what it was made of, or a file is not found or has another
+        size.
+    """
+    inputs = [entry for entry in result.info.inputs if entry.get("role") in (None, "recording")]
+    if not inputs:
+        msg = f"The result {folder} does not say which recording it was made of."
+        raise RecordingError(msg)
+    return tuple(_find(entry, Path(folder)) for entry in inputs)
+
+
+def _find(entry: dict[str, Any], folder: Path) -> Path:
+    given = Path(str(entry.get("path", "")))
+    beside = folder.resolve()
+    tried = [given, *(parent / given for parent in (beside, *beside.parents))]
+    tried += [beside.parent / given.name]
+    for path in tried:
+        if path.exists() and _size(path) in (None, entry.get("bytes")):
+            return path
+    other = next((path for path in tried if path.exists()), None)
+    if other is not None:
+        msg = f"{other} has not the size that the recording of {folder} had; is it another one?"
+    else:
+        msg = f"The recording {given} of {folder} is not found."
+    raise RecordingError(msg)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None for a folder, whose parts are compared when they are opened."""
+    return path.stat().st_size if path.is_file() else None
+
+
+def reopen_recording(
+    result: Result, folder: str | Path, *, recording: str | Path | None = None
+) -> Recording:
+    """Open the recording of a result again, as it was read then.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    folder : str or Path
+        Its folder.
+    recording : str or Path, optional
+        Where the recording lies now, if it was moved.
+
+    Returns
+    -------
+    Recording
+        The recording, with the frame rate and pixel size of the result.
+
+    Raises
+    ------
+    RecordingError
+        If it is not found, cannot be read, or has not the frames of the result.
+    """
+    paths = (Path(recording),) if recording is not None else find_inputs(result, folder)
+    reading = result.info.reading
+    frames = reading.get("frames")
+    opened = open_recording(
+        list(paths) if len(paths) > 1 else paths[0],
+        frame_rate_hz=result.frame_rate_hz,
+        pixel_size_um=result.pixel_size_um,
+        frames=None if frames is None else (frames[0], frames[1]),
+        dataset=reading.get("dataset"),
+        channel=reading.get("channel"),
+        plane=reading.get("plane"),
+        join=len(paths) > 1,
+    )
+    expected = (result.n_frames, *result.rois.frame_shape)
+    found = (opened.n_frames, *opened.frame_shape)
+    if found != expected:
+        msg = (
+            f"{paths[0]} has {found[0]} frames of {found[1]} x {found[2]}, the result {folder} "
+            f"was made of {expected[0]} frames of {expected[1]} x {expected[2]}; give its own "
+            "recording."
+        )
+        raise RecordingError(msg)
+    # The result's rate is that of the times it was made with; frames may carry none or others.
+    return replace(opened, frame_rate_hz=result.frame_rate_hz, timestamps_s=None)
