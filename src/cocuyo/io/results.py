@@ -500,9 +500,7 @@ def _load(folder: Path, *, in_memory: bool) -> Result:
             "update cocuyo."
         )
         raise ResultError(msg)
-    return read_result_file(
-        folder / "result.h5", _run_info(record, folder), in_memory=in_memory
-    )
+    return read_result_file(folder / "result.h5", _run_info(record, folder), in_memory=in_memory)
 
 
 def is_result(folder: str | Path) -> bool:

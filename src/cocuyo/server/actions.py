@@ -187,9 +187,7 @@ def parse_action(content: Mapping[str, Any]) -> Action:
         raise SettingsError(msg) from None
 
 
-def make_edit(
-    action: Action, edits: Sequence[Edit], state: Curation, found: RoiSet
-) -> Edit:
+def make_edit(action: Action, edits: Sequence[Edit], state: Curation, found: RoiSet) -> Edit:
     """Turn an action into the edit to be kept.
 
     Parameters
@@ -387,8 +385,8 @@ def _sides(y: AnyArray, x: AnyArray, line: Sequence[_Point]) -> AnyArray:
     cut = np.zeros_like(fine)
     cv2.polylines(cut, [drawn.reshape(-1, 1, 2)], isClosed=False, color=1, thickness=1)
     # Neighbours at corners count as one piece for the line, not for the pieces.
-    cut = cv2.dilate(cut, np.ones((2, 2), np.uint8))
-    labels, n = ndimage.label(fine.astype(np.bool_) & (cut == 0))
+    thick = cv2.dilate(cut, np.ones((2, 2), np.uint8))
+    labels, n = ndimage.label(fine.astype(np.bool_) & (thick == 0))
     if n == 0:
         return np.zeros(len(y), np.int64)
     nearest = ndimage.distance_transform_edt(

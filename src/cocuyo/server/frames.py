@@ -2,7 +2,6 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +71,7 @@ class Scale:
         if values.dtype in (np.uint8, np.uint16) and self.offset == 0 and self.step == 1:
             return values.astype(np.uint16)
         numbers = (values.astype(np.float32) - self.offset) / self.step
-        return np.clip(np.nan_to_num(np.rint(numbers)), 0, _LEVELS).astype(np.uint16)
+        return np.asarray(np.clip(np.nan_to_num(np.rint(numbers)), 0, _LEVELS), np.uint16)
 
 
 class Frames:
@@ -299,7 +298,7 @@ def _finish(
 
     def correlate(products: AnyArray, one: tuple[slice, ...], other: tuple[slice, ...]) -> AnyArray:
         covariance = products / n - mean[one] * mean[other]
-        return np.clip(covariance / (spread[one] * spread[other]), -1, 1)
+        return np.asarray(np.clip(covariance / (spread[one] * spread[other]), -1, 1))
 
     down = correlate(below, np.s_[1:, :], np.s_[:-1, :])
     across = correlate(right, np.s_[:, 1:], np.s_[:, :-1])
@@ -314,5 +313,3 @@ def _finish(
         neighbours[place] += 1
     correlation = summed / np.maximum(neighbours, 1)
     return {"std": std.astype(np.float32), "correlation": correlation.astype(np.float32)}
-
-

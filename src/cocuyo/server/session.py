@@ -1,5 +1,6 @@
 """One opened result: its curated state, what the page is told of it, and its edits."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from cocuyo.io import EditLog, TraceStore, open_result
 from cocuyo.pipeline import events_from, retrace_one, shape_key
 from cocuyo.server.actions import make_edit, parse_action
 from cocuyo.server.frames import Deviation, Frames
+
+logger = logging.getLogger(__name__)
 
 _MOST_KEPT = 64
 """Computed traces that are kept though no ROI has their shape now (an undo may bring it back)."""
@@ -113,7 +116,6 @@ class _Traces:
                 self.share.pop(key, None)
             self.done()
 
-
     def _find(self, key: str, index: LabelArray) -> tuple[Activity | None, str]:
         """Take what was kept on the disk, or compute it; else say why not."""
         found = self.store.get(key)
@@ -123,6 +125,9 @@ class _Traces:
             found = self.compute(index, lambda share: self.share.__setitem__(key, share))
         except (CocuyoError, OSError) as error:
             return None, str(error)
+        except Exception:  # a bug; the worker goes on with the next shape
+            logger.exception("The trace of a new shape")
+            return None, "cocuyo failed; the terminal in which it runs says more."
         self.store.put(key, found)
         return found, ""
 
@@ -168,6 +173,7 @@ class Session:
     def __init__(self, folder: Path, open_movie: Callable[[Result], Recording]) -> None:
         self.folder = folder
         self.result = open_result(folder)
+        self._found_ids = frozenset(self.result.rois.ids)
         self.frames: Frames | None = None
         self.deviation: Deviation | None = None
         self.no_movie = ""
@@ -191,9 +197,7 @@ class Session:
         self._rings: dict[str, list[list[int]]] = {}
         self._keys: dict[str, str] = {}
         self._moved: OrderedDict[tuple[str, float], Activity] = OrderedDict()
-        self._traces = _Traces(
-            self._compute, self._tell, TraceStore(folder), self.result.n_frames
-        )
+        self._traces = _Traces(self._compute, self._tell, TraceStore(folder), self.result.n_frames)
         self._state = self._curate()
         self._tell()
 
@@ -462,9 +466,7 @@ class Session:
         """Compare the state with what windows were told, under a new version where it differs."""
         with self._lock:
             rois = self._state.rois
-            self._keys = {
-                rois.ids[i]: shape_key(rois, i) for i in self._state.redrawn.tolist()
-            }
+            self._keys = {rois.ids[i]: shape_key(rois, i) for i in self._state.redrawn.tolist()}
             now = {content["id"]: content for content in self._describe_rois()}
             version = self._version + 1
             for name, content in now.items():
@@ -512,7 +514,9 @@ class Session:
                     "found": redrawn is False and bool(result.rois.accepted[source]),
                     "reason": rois.reasons[i],
                     "judged": bool(state.judged[i]),
-                    "shape": "new" if rois.ids[i] not in self._found_ids else "changed"
+                    "shape": "new"
+                    if rois.ids[i] not in self._found_ids
+                    else "changed"
                     if redrawn
                     else "",
                     "threshold_sd": _finite(threshold),
@@ -538,10 +542,6 @@ class Session:
                 }
             )
         return described
-
-    @property
-    def _found_ids(self) -> frozenset[str]:
-        return frozenset(self.result.rois.ids)
 
     def _hopeful(self, row: int) -> bool:
         return self._keys.get(self._state.rois.ids[row], "") not in self._traces.failed

@@ -370,9 +370,7 @@ class _Door(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionError, TimeoutError):  # the browser went on
             self.close_connection = True
 
-    def send_error(
-        self, code: int, message: str | None = None, explain: str | None = None
-    ) -> None:
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what is no proper request in JSON too."""
         self.close_connection = True
         status = HTTPStatus(code)
