@@ -22,9 +22,8 @@ from cocuyo.preprocessing import apply_shifts
 MovieKind = Literal["raw", "corrected", "dff"]
 KINDS: tuple[MovieKind, ...] = ("raw", "corrected", "dff")
 
-_BLOCK_BYTES = 8e6
-"""Frames read together, as the page gets them."""
-_CACHE_BYTES = 256e6
+_CACHE_BYTES = 192e6
+"""Frames that are kept, as the page gets them."""
 _LONGEST_SIDE = 1024
 """Larger frames are reduced for the screen, in pixels."""
 _SAMPLED_FRAMES = 9
@@ -77,8 +76,9 @@ class Scale:
 class Frames:
     """The frames of one recording in three guises: raw, motion corrected, ΔF/F.
 
-    Blocks are kept up to 256 MB; nothing else of the recording is in memory. ΔF/F is the corrected
-    frame against the mean over the recording, smoothed by a tenth of a soma.
+    Frames are kept up to 192 MB; nothing else of the recording is in memory. Corrected frames are
+    interpolated for the eye, not for traces. ΔF/F is the corrected frame against the mean over the
+    recording, smoothed by a tenth of a soma.
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ class Frames:
         factor = -(-max(rows, columns) // _LONGEST_SIDE)
         self.shape = (-(-rows // factor), -(-columns // factor))
         """Rows and columns as the page gets them."""
-        self.per_block = max(1, int(_BLOCK_BYTES / (2 * self.shape[0] * self.shape[1])))
-        self._blocks: OrderedDict[tuple[MovieKind, int], AnyArray] = OrderedDict()
+        self._kept: OrderedDict[tuple[MovieKind, int], AnyArray] = OrderedDict()
+        self._most = max(16, int(_CACHE_BYTES / (2 * self.shape[0] * self.shape[1])))
         self._scales: dict[MovieKind, Scale] = {}
         self._reading = threading.Lock()  # readers of files need not be safe for threads
         self._keeping = threading.Lock()
@@ -171,39 +171,30 @@ class Frames:
             Numbers of `scale`, reduced to `shape`.
         """
         wanted = range(start, min(stop, self.n_frames), step)
-        return np.stack(
-            [self._block(kind, i // self.per_block)[i % self.per_block] for i in wanted]
-        )
-
-    def _block(self, kind: MovieKind, number: int) -> AnyArray:
-        key = (kind, number)
+        found: dict[int, AnyArray] = {}
         with self._keeping:
-            if key in self._blocks:
-                self._blocks.move_to_end(key)
-                return self._blocks[key]
-        first = number * self.per_block
+            for i in wanted:
+                if (kind, i) in self._kept:
+                    self._kept.move_to_end((kind, i))
+                    found[i] = self._kept[kind, i]
         scale = self.scale(kind)
-        values = self._values(kind, first, min(first + self.per_block, self.n_frames))
-        block = scale.pack(values)
+        for first, last in _runs([i for i in wanted if i not in found]):
+            packed = scale.pack(self._values(kind, first, last))
+            found |= {first + i: packed[i].copy() for i in range(last - first)}
         with self._keeping:
-            self._blocks[key] = block
-            most = max(2, int(_CACHE_BYTES / max(block.nbytes, 1)))
-            while len(self._blocks) > most:
-                self._blocks.popitem(last=False)
-        return block
+            self._kept |= {(kind, i): frame for i, frame in found.items()}
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return np.stack([found[i] for i in wanted])
 
     def _values(self, kind: MovieKind, start: int, stop: int) -> AnyArray:
         with self._reading:
             frames = self._recording.movie.read(start, stop)
         if kind != "raw":
-            frames = apply_shifts(frames, self._motion.shifts[start:stop], interpolation="cubic")
+            moves = self._motion.shifts[start:stop]
+            frames = np.stack([_move_back(f, s) for f, s in zip(frames, moves, strict=True)])
         if kind == "dff":
-            frames = np.stack(
-                [
-                    cv2.GaussianBlur((f - self._mean) / self._divisor, (0, 0), self._smooth_px)
-                    for f in frames
-                ]
-            )
+            frames = np.stack([self._relative(frame) for frame in frames])
         if frames.shape[1:] == self.shape:
             return frames
         size = (self.shape[1], self.shape[0])
@@ -211,6 +202,33 @@ class Frames:
             cv2.resize(f.astype(np.float32), size, interpolation=cv2.INTER_AREA) for f in frames
         ]
         return np.stack(small)
+
+    def _relative(self, frame: AnyArray) -> AnyArray:
+        change = (frame.astype(np.float32) - self._mean) / self._divisor
+        return np.asarray(cv2.GaussianBlur(change, (0, 0), self._smooth_px))
+
+
+def _runs(frames: list[int]) -> list[tuple[int, int]]:
+    """First and one past the last of frames that follow each other."""
+    runs: list[tuple[int, int]] = []
+    for i in frames:
+        if runs and runs[-1][1] == i:
+            runs[-1] = (runs[-1][0], i + 1)
+        else:
+            runs.append((i, i + 1))
+    return runs
+
+
+def _move_back(frame: AnyArray, shift: FloatArray) -> AnyArray:
+    """Move a frame back to where the tissue was in frame 0; linear, so quick enough to scrub."""
+    known = frame.dtype in (np.uint8, np.uint16, np.int16, np.float32)
+    values = np.ascontiguousarray(frame if known else frame.astype(np.float32))
+    matrix = np.array([[1, 0, shift[1]], [0, 1, shift[0]]], np.float64)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (frame.shape[1], frame.shape[0])
+    return np.asarray(
+        cv2.warpAffine(values, matrix, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    )
 
 
 class Deviation:

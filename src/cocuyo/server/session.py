@@ -5,7 +5,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,11 @@ _COMPUTED = ("std", "correlation")
 
 @dataclass
 class _Told:
-    """What windows know of one ROI, and since which version."""
+    """What windows know of one ROI, since which version, and what it follows from."""
 
     content: dict[str, Any]
     version: int
+    basis: tuple[Any, ...]
 
 
 @dataclass
@@ -184,10 +184,18 @@ class Session:
         except (CocuyoError, OSError) as error:
             self.no_movie = str(error)
         else:
-            mean = self.result.projections["mean"]
-            args = (self._recording, self.result.motion, mean)
+            args = (self._recording, self.result.motion, self.result.projections["mean"])
             self.frames = Frames(*args, self.result.diameter_px)
             self.deviation = Deviation(*args)
+        self._counts = self.result.events.count(len(self.result.rois))
+        mean, contrast = (self.result.projections.get(n) for n in ("mean", "contrast"))
+        self._images: dict[str, tuple[AnyArray, Callable[[AnyArray], Any]]] = {
+            "probability": (self.result.probability.ravel(), np.mean)
+        }
+        if contrast is not None:
+            self._images["contrast"] = (contrast.ravel(), np.max)
+        if mean is not None:
+            self._images["mean"] = (mean.ravel(), np.mean)
         self._log = EditLog(folder)
         self._edits = self._log.read()
         self._lock = threading.RLock()
@@ -233,7 +241,6 @@ class Session:
             if self.frames is None
             else {
                 "kinds": ["raw", "corrected", "dff"],
-                "per_block": self.frames.per_block,
                 "shape": list(self.frames.shape),
             },
             "no_movie": self.no_movie,
@@ -387,16 +394,20 @@ class Session:
             if known is not None:  # sent again: its answer was lost
                 return {"edit": known.id, "kind": known.kind, "made": made_ids(known)}
             found = self.result.rois
+            after: list[Curation] = []
 
             def make(edits: tuple[Edit, ...]) -> Edit:
                 if len(edits) != len(self._edits):  # another program was quicker
                     self._edits, self._state = edits, self._curate(edits)
                 edit = make_edit(action, edits, self._state, found)
-                check_edit(found, edits, edit, valid=self.result.valid)
+                after.append(check_edit(found, edits, edit, valid=self.result.valid))
                 return edit
 
             edit = self._log.append(make)
-            self._take_in()
+            self._edits, self._state = self._log.read(), after[-1]
+            if self._edits[-1].id != edit.id:  # another program wrote meanwhile
+                self._state = self._curate()
+            self._tell()
         return {
             "edit": edit.id,
             "kind": edit.kind,
@@ -460,88 +471,95 @@ class Session:
         bounds = self._state.rois.footprints.indptr
         return self._state.rois.footprints.indices[bounds[row] : bounds[row + 1]]
 
+    def _weights(self, row: int) -> FloatArray:
+        bounds = self._state.rois.footprints.indptr
+        return self._state.rois.footprints.data[bounds[row] : bounds[row + 1]]
+
     # --- Telling --------------------------------------------------------------------------------
 
     def _tell(self) -> None:
         """Compare the state with what windows were told, under a new version where it differs."""
         with self._lock:
-            rois = self._state.rois
+            rois, version = self._state.rois, self._version + 1
             self._keys = {rois.ids[i]: shape_key(rois, i) for i in self._state.redrawn.tolist()}
-            now = {content["id"]: content for content in self._describe_rois()}
-            version = self._version + 1
-            for name, content in now.items():
+            for row, name in enumerate(rois.ids):
+                basis = self._basis(row)
                 known = self._told.get(name)
-                if known is None or known.content != content:
-                    self._told[name] = _Told(content, version)
+                if known is None or known.basis != basis:
+                    self._told[name] = _Told(self._describe(row), version, basis)
                 self._gone.pop(name, None)
-            for name in [name for name in self._told if name not in now]:
+            there = set(rois.ids)
+            for name in [name for name in self._told if name not in there]:
                 del self._told[name]
                 self._gone[name] = version
             self._version = version
             self._traces.keep_only(set(self._keys.values()))
 
-    def _describe_rois(self) -> list[dict[str, Any]]:
+    def _basis(self, row: int) -> tuple[Any, ...]:
+        """Give everything that the description of an ROI follows from."""
+        state, name = self._state, self._state.rois.ids[row]
+        source, threshold = int(state.source[row]), float(state.threshold_sd[row])
+        moved = not np.isnan(threshold)
+        return (
+            bool(state.rois.accepted[row]),
+            state.rois.reasons[row],
+            bool(state.judged[row]),
+            source if source >= 0 else self._keys[name],
+            threshold if moved else None,
+            state.parents[row],
+            source >= 0 or self._activity(row) is not None,
+            source >= 0 or self._hopeful(row),
+        )
+
+    def _describe(self, row: int) -> dict[str, Any]:
         state, result = self._state, self.result
-        rois = state.rois
-        counts = result.events.count(len(result.rois))
+        rois, name = state.rois, state.rois.ids[row]
+        source, threshold = int(state.source[row]), float(state.threshold_sd[row])
+        redrawn, moved = source < 0, np.isfinite(threshold)
+        index = self._index(row)
+        snr, n_events, noise, share = float(rois.snr[row]), None, None, None
+        activity = self._activity(row) if redrawn or moved else None
+        if activity is not None:
+            noise = float(activity.traces.noise[0])
+            share = float(activity.traces.neuropil_coefficient[0])
+            highest = float(activity.traces.delta_f_over_f[0].max(initial=0))
+            snr = highest / noise if noise > 0 else 0.0
+            n_events = len(activity.events)
+        elif not redrawn:
+            noise = float(result.traces.noise[source])
+            share = float(result.traces.neuropil_coefficient[source])
+            n_events = int(self._counts[source])
         minutes = max(result.n_frames / result.frame_rate_hz / 60, 1e-9)
-        probability, mean = result.probability.ravel(), result.projections["mean"].ravel()
-        contrast = result.projections.get("contrast", np.zeros_like(result.probability)).ravel()
-        size_um = result.pixel_size_um
-        described = []
-        for i, (start, stop) in enumerate(pairwise(rois.footprints.indptr.tolist())):
-            index = rois.footprints.indices[start:stop]
-            source, threshold = int(state.source[i]), float(state.threshold_sd[i])
-            redrawn, moved = source < 0, np.isfinite(threshold)
-            snr, n_events = float(rois.snr[i]), None
-            noise = share = None
-            activity = self._activity(i) if redrawn or moved else None
-            if activity is not None:
-                noise = float(activity.traces.noise[0])
-                share = float(activity.traces.neuropil_coefficient[0])
-                highest = float(activity.traces.delta_f_over_f[0].max(initial=0))
-                snr = highest / noise if noise > 0 else 0.0
-                n_events = len(activity.events)
-            elif not redrawn:
-                noise = float(result.traces.noise[source])
-                share = float(result.traces.neuropil_coefficient[source])
-                n_events = int(counts[source])
-            diameter_px = 2 * np.sqrt(len(index) / np.pi)
-            described.append(
-                {
-                    "id": rois.ids[i],
-                    "accepted": bool(rois.accepted[i]),
-                    "found": redrawn is False and bool(result.rois.accepted[source]),
-                    "reason": rois.reasons[i],
-                    "judged": bool(state.judged[i]),
-                    "shape": "new"
-                    if rois.ids[i] not in self._found_ids
-                    else "changed"
-                    if redrawn
-                    else "",
-                    "threshold_sd": _finite(threshold),
-                    "parents": list(state.parents[i]),
-                    "pending": bool((redrawn or moved) and activity is None and self._hopeful(i)),
-                    "y": _finite(rois.centroids[i, 0]),
-                    "x": _finite(rois.centroids[i, 1]),
-                    "rings": self._outline(i, index),
-                    "figures": {
-                        "score": _finite(rois.score[i]),
-                        "snr": _finite(snr),
-                        "events": n_events,
-                        "rate": None if n_events is None else _finite(n_events / minutes),
-                        "peak": None if noise is None else _finite(snr * noise),
-                        "noise": _finite(noise),
-                        "area": len(index),
-                        "diameter": _finite(diameter_px * (size_um or 1.0)),
-                        "probability": _finite(probability[index].mean()) if len(index) else None,
-                        "contrast": _finite(contrast[index].max()) if len(index) else None,
-                        "mean": _finite(mean[index].mean()) if len(index) else None,
-                        "neuropil": _finite(share),
-                    },
-                }
-            )
-        return described
+        diameter = 2 * np.sqrt(len(index) / np.pi) * (result.pixel_size_um or 1.0)
+        y, x = _centre(index, self._weights(row), rois.frame_shape[1])
+        return {
+            "id": name,
+            "accepted": bool(rois.accepted[row]),
+            "reason": rois.reasons[row],
+            "judged": bool(state.judged[row]),
+            "shape": "new" if name not in self._found_ids else "changed" if redrawn else "",
+            "threshold_sd": _finite(threshold),
+            "parents": list(state.parents[row]),
+            "pending": bool(redrawn and activity is None and self._hopeful(row)),
+            "y": _finite(y),
+            "x": _finite(x),
+            "rings": self._outline(row, index),
+            "figures": {
+                "score": _finite(rois.score[row]),
+                "snr": _finite(snr),
+                "events": n_events,
+                "rate": None if n_events is None else _finite(n_events / minutes),
+                "peak": None if noise is None else _finite(snr * noise),
+                "noise": _finite(noise),
+                "area": len(index),
+                "diameter": _finite(diameter),
+                "neuropil": _finite(share),
+                **{
+                    what: _finite(take(image[index])) if len(index) else None
+                    for what, (image, take) in self._images.items()
+                },
+            },
+        }
 
     def _hopeful(self, row: int) -> bool:
         return self._keys.get(self._state.rois.ids[row], "") not in self._traces.failed
@@ -559,6 +577,15 @@ class Session:
             corner = np.array([x.min(), y.min()])
             self._rings[key] = [(ring + corner).ravel().tolist() for ring in outline(box)]
         return self._rings[key]
+
+
+def _centre(index: LabelArray, weight: FloatArray, n_columns: int) -> tuple[float, float]:
+    """Weighted centre (y, x); NaN without pixels."""
+    total = float(weight.sum())
+    if total <= 0:
+        return np.nan, np.nan
+    y, x = np.divmod(np.asarray(index, np.int64), n_columns)
+    return float(y @ weight) / total, float(x @ weight) / total
 
 
 def _finite(value: Any) -> float | None:

@@ -1,7 +1,7 @@
 // The chosen ROI: state, reasons, figures, and what can be done with it.
 
 import { $, complain, el, say, short } from "./dom.js";
-import { FIGURES } from "./store.js";
+import { DECIMALS, FIGURES } from "./store.js";
 
 /** What a person can do with ROIs; the list and the keys use it too. */
 export function makeActions(store) {
@@ -72,16 +72,16 @@ export function showChosen(store, actions) {
     const marked = store.marked.size;
     const header = el("header", {});
     const body = [header];
+    const button = (title, key, work, disabled, kind = "") => el("button", { type: "button", "data-key": key, class: kind, disabled, onclick: work }, title);
     if (roi) {
-      header.append(el("h2", {}, roi.id), el("span", { class: `chip ${roi.accepted ? "accepted" : "rejected"}` }, roi.accepted ? "accepted" : "rejected"));
-      if (roi.judged) header.append(el("span", { class: "chip" }, "by a person"));
+      const state = roi.accepted ? "accepted" : "rejected";
+      header.append(el("h2", {}, roi.id), el("span", { class: `chip ${state}` }, roi.judged && !roi.shape ? `${state} by a person` : state));
       if (roi.shape) header.append(el("span", { class: "chip edited" }, roi.shape === "new" ? "new" : "reshaped"));
-      if (roi.threshold_sd !== null) header.append(el("span", { class: "chip edited" }, "threshold moved"));
-      const words = [roi.reason, roi.parents.length ? `made of ${roi.parents.join(", ")}` : "", roi.pending ? "its trace is being read" : ""];
+      const words = [roi.reason, roi.threshold_sd !== null ? `threshold moved to ${short(roi.threshold_sd)}` : "", roi.parents.length ? `made of ${roi.parents.join(", ")}` : "", roi.pending ? "its trace is being read" : ""];
       body.push(el("p", { class: "reason soft" }, words.filter(Boolean).join("; ") || (roi.accepted ? "No reason to reject it was found." : "")));
       body.push(el("dl", {}, ...FIGURES.map(([key, title]) => {
         const unit = key === "diameter" ? (store.facts.pixel_size_um ? " µm" : " px") : "";
-        return el("div", {}, el("dt", { title }, title), el("dd", {}, short(roi.figures[key]) + (roi.figures[key] === null ? "" : unit)));
+        return el("div", {}, el("dt", { title }, title), el("dd", {}, short(roi.figures[key], DECIMALS[key]) + (roi.figures[key] === null ? "" : unit)));
       })));
     } else {
       header.append(el("h2", {}, store.rois.size ? "No ROI chosen" : "No ROI"));
@@ -90,15 +90,14 @@ export function showChosen(store, actions) {
         : "The run found no candidate. Draw one with New (d), and its trace is read at once."));
     }
     if (marked) header.append(el("span", { class: "chip edited" }, `${marked} marked`));
-    const button = (title, key, work, disabled, kind = "") => el("button", { type: "button", "data-key": key, class: kind, disabled, onclick: work }, title);
     const none = !roi && !marked;
     body.push(el("div", { class: "actions" },
       button("Accept", "a", actions.accept, none, "good"),
       button("Reject", "r", actions.reject, none, "bad"),
       button("Split", "s", actions.split, !roi),
       button("Merge", "m", actions.merge, marked + (roi && !store.marked.has(roi.id) ? 1 : 0) < 2),
-      button("Delete", "⌫", actions.remove, none),
-      button("Next suspect", "n", actions.suspect, !store.rois.size)));
+      button("Delete", "Del", actions.remove, none)));
+    header.append(el("span", { class: "grow" }), button("Next suspect", "n", actions.suspect, !store.rois.size));
     const focused = place.contains(document.activeElement) ? [...place.querySelectorAll("button")].indexOf(document.activeElement) : -1;
     place.replaceChildren(...body);
     if (focused >= 0) place.querySelectorAll("button")[focused]?.focus();

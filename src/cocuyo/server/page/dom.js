@@ -14,12 +14,13 @@ export function el(name, properties = {}, ...children) {
   return element;
 }
 
-/** A number in three digits, as short as it can be said. */
-export function short(value) {
+/** A number in three digits, as short as it can be said; with so many decimals if they are said. */
+export function short(value, decimals = null) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (decimals !== null) return value.toFixed(decimals);
   const size = Math.abs(value);
   if (size >= 10000) return value.toLocaleString("en", { maximumFractionDigits: 0 }).replaceAll(",", " ");
-  if (size >= 100 || Number.isInteger(value)) return value.toFixed(0);
+  if (size >= 100) return value.toFixed(0);
   if (size >= 10) return value.toFixed(1);
   if (size >= 0.01 || size === 0) return value.toFixed(2);
   return value.toPrecision(2);

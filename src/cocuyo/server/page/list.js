@@ -1,7 +1,7 @@
 // The list of ROIs: only the rows in sight exist, so that thousands scroll as ten do.
 
 import { $, atFrame, el, short } from "./dom.js";
-import { FIGURES, parseFilter } from "./store.js";
+import { DECIMALS, FIGURES, parseFilter } from "./store.js";
 
 const ROW = 25;
 const COLUMNS = 4;
@@ -51,7 +51,7 @@ export class List {
       }
     });
     const add = $("add-condition");
-    add.append(el("option", { value: "" }, "+"), ...FIGURES.map(([key, title]) => el("option", { value: key }, title)));
+    add.append(el("option", { value: "" }, "+ filter"), ...FIGURES.map(([key, title]) => el("option", { value: key }, title)));
     add.addEventListener("change", () => {
       text.value = `${text.value.trim()} ${add.value}>`.trim();
       add.value = "";
@@ -124,7 +124,7 @@ export class List {
       "aria-selected": roi.id === store.chosen,
     }, el("span", { class: "mark", role: "gridcell", "aria-label": roi.accepted ? "accepted" : "rejected" }, roi.accepted ? (roi.judged ? "✔" : "●") : roi.judged ? "✖" : "○"),
     el("span", { role: "gridcell" }, roi.id + (roi.shape ? " *" : "")),
-    ...this.columns.map(([key]) => el("span", { role: "gridcell" }, short(roi.figures[key]))));
+    ...this.columns.map(([key]) => el("span", { role: "gridcell" }, short(roi.figures[key], DECIMALS[key]))));
     row.style.top = `${at * ROW}px`;
     return row;
   }

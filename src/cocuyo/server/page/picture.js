@@ -80,15 +80,14 @@ export class Picture {
   showFrame() {
     if (!this.isMovie) return;
     const { movie } = this;
-    const found = movie.look(movie.frame, movie.step);
-    if (!found) {
-      this.busy("Reading frames …");
-      return;
-    }
-    this.busy("");
-    this.show({ ...found, shape: movie.shape, note: "" });
+    const found = movie.look(movie.frame);
+    if (found) this.busy("");
+    else this.busy("Reading frames …");
+    const shown = found ?? movie.nearest();
+    if (!shown) return;
+    this.show({ ...shown, shape: movie.shape, note: "" });
     movie.drawn += 1;
-    $("stage").dataset.frame = movie.frame;
+    $("stage").dataset.frame = shown.frame;
   }
 
   show(picture) {

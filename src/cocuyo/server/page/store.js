@@ -3,13 +3,15 @@
 
 import { get, newName, post } from "./api.js";
 
-/** Figures of an ROI: key, title, short title, unit, whether small values are the doubtful ones. */
+/** Figures of an ROI: key, title, short title. */
 export const FIGURES = [
   ["score", "Score", "score"], ["snr", "Signal to noise", "SNR"], ["events", "Events", "events"], ["area", "Area / px", "area"],
   ["rate", "Events per minute", "/min"], ["peak", "Largest ΔF/F₀", "peak"], ["noise", "Noise of ΔF/F₀", "noise"],
   ["diameter", "Diameter", "diam"], ["probability", "Probability", "prob"], ["contrast", "Contrast", "contr"],
   ["mean", "Mean counts", "mean"], ["neuropil", "Surround subtracted", "surr"],
 ];
+/** Decimals of figures that have always as many. */
+export const DECIMALS = { events: 0, area: 0, score: 2, probability: 2, neuropil: 2 };
 const POLL_MS = 1000;
 const POLL_PENDING_MS = 250;
 const COMPARE = {

@@ -11,9 +11,9 @@ const TOOLS = [
   { name: "split", key: "S", title: "Split", needs: true, shape: "line" },
 ];
 const HINTS = {
-  polygon: "Click corners, Enter or double click closes; or draw round it in one go. Arrow keys move the crosshair, Space sets a corner, Backspace takes one back, Esc leaves.",
-  brush: "Paint with the mouse. Arrow keys move the crosshair, Space paints there, Enter ends the stroke, Esc leaves.",
-  line: "Draw a line through the ROI, Enter parts it. Arrow keys move the crosshair, Space sets a point, Esc leaves.",
+  polygon: "Corners: click or Space · close: Enter or double click · or draw round it in one go · leave: Esc",
+  brush: "Paint with the mouse, or with arrow keys: Space starts, Enter ends · size: [ ] · leave: Esc",
+  line: "Draw a line through the ROI · by keyboard: Space sets a point, Enter parts · leave: Esc",
 };
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FREEHAND_PX = 6; // further than this with the button down, it is drawn in one go

@@ -41,26 +41,18 @@ export class Trace {
   async load() {
     const { store } = this;
     const id = store.chosen;
-    this.asked?.abort();
     if (id === null) {
       this.data = null;
       this.describe();
       return;
     }
     const asked = performance.now();
-    let data = this.kept.get(id);
-    if (!data) {
-      this.asked = new AbortController();
-      try {
-        data = await arrays(`${store.path}/trace/${encodeURIComponent(id)}`, this.asked.signal);
-      } catch (error) {
-        complain(error);
-        return;
-      }
-      if (data.dff) {
-        this.kept.set(id, data);
-        if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
-      }
+    let data;
+    try {
+      data = await this.fetch(id);
+    } catch (error) {
+      complain(error);
+      return;
     }
     if (store.chosen !== id) return;
     this.data = data;
@@ -69,6 +61,25 @@ export class Trace {
     this.clickToTraceMs = performance.now() - asked;
     this.canvas.dataset.shows = data.dff ? id : "";
     if (data.head.pending) setTimeout(() => { if (store.chosen === id) this.load(); }, 250);
+    else this.prefetch(id);
+  }
+
+  async fetch(id) {
+    const known = this.kept.get(id);
+    if (known) return known;
+    const data = await arrays(`${this.store.path}/trace/${encodeURIComponent(id)}`);
+    if (data.dff) {
+      this.kept.set(id, data);
+      if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
+    }
+    return data;
+  }
+
+  /** Going on through the list finds the next trace there. */
+  prefetch(id) {
+    const { listed } = this.store;
+    const next = listed[listed.indexOf(id) + 1];
+    if (next) setTimeout(() => { if (this.store.chosen === id) this.fetch(next).catch(() => {}); }, 60);
   }
 
   describe() {
