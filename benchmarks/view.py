@@ -8,6 +8,7 @@ decision to its confirmation, time from a change of shape to its trace, memory o
 import argparse
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -274,6 +275,7 @@ def main() -> None:
             made = {"n_rois": given.rois, "n_frames": given.frames, "side": given.side}
             result = make_folder(folder, **made)
         (result / "edits.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(result / "edits.traces", ignore_errors=True)
         process, url, seconds = start(result)
         try:
             found = {"server ready after": f"{seconds:.1f} s", **measure(url)}

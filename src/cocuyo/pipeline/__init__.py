@@ -1,7 +1,14 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
 from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
-from cocuyo.pipeline.curate import TraceCache, curated_result, events_from, retrace, shape_key
+from cocuyo.pipeline.curate import (
+    TraceCache,
+    curated_result,
+    events_from,
+    retrace,
+    settings_of,
+    shape_key,
+)
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -51,6 +58,7 @@ __all__ = [
     "retrace",
     "retrace_one",
     "segment",
+    "settings_of",
     "shape_key",
     "trace_patch",
     "with_inputs",

@@ -34,7 +34,7 @@ from cocuyo.core.curation import (
     next_undo,
 )
 from cocuyo.io import EditLog, TraceStore, open_result
-from cocuyo.pipeline import events_from, retrace_one, shape_key
+from cocuyo.pipeline import events_from, retrace_one, settings_of, shape_key
 from cocuyo.server.actions import make_edit, parse_action
 from cocuyo.server.frames import Deviation, Frames
 
@@ -400,6 +400,10 @@ class Session:
                 if len(edits) != len(self._edits):  # another program was quicker
                     self._edits, self._state = edits, self._curate(edits)
                 edit = make_edit(action, edits, self._state, found)
+                if edit.kind == "event_threshold":
+                    settings_of(
+                        self.result, with_judge=False
+                    )  # raises where events cannot be found
                 after.append(check_edit(found, edits, edit, valid=self.result.valid))
                 return edit
 
@@ -459,9 +463,13 @@ class Session:
         moved = self._moved.get((key, threshold))
         if moved is None:
             before = activity or stored_activity(self.result, source, name)
-            moved = events_from(
-                self.result, before.traces, [name], np.array([threshold], np.float32)
-            )
+            try:
+                moved = events_from(
+                    self.result, before.traces, [name], np.array([threshold], np.float32)
+                )
+            except CocuyoError as error:
+                self._traces.failed[self._keys.setdefault(name, key)] = str(error)
+                return None
             self._moved[key, threshold] = moved
             while len(self._moved) > _MOST_KEPT:
                 self._moved.popitem(last=False)
@@ -507,7 +515,7 @@ class Session:
             source if source >= 0 else self._keys[name],
             threshold if moved else None,
             state.parents[row],
-            source >= 0 or self._activity(row) is not None,
+            (source >= 0 and not moved) or self._activity(row) is not None,
             source >= 0 or self._hopeful(row),
         )
 

@@ -67,8 +67,9 @@ export class Trace {
   async fetch(id) {
     const known = this.kept.get(id);
     if (known) return known;
+    const { version } = this.store;
     const data = await arrays(`${this.store.path}/trace/${encodeURIComponent(id)}`);
-    if (data.dff) {
+    if (data.dff && version === this.store.version) { // else it may be of the shape before an edit
       this.kept.set(id, data);
       if (this.kept.size > KEPT) this.kept.delete(this.kept.keys().next().value);
     }
