@@ -166,7 +166,7 @@ export class Picture {
     const { movie } = this;
     $("scrub").value = movie.frame;
     $("scrub").setAttribute("aria-valuetext", `frame ${movie.frame}`);
-    $("when").textContent = `${clock(movie.frame / movie.rate)} · frame ${movie.frame}`;
+    $("when").textContent = `${clock(this.store.times?.[movie.frame] ?? movie.frame / movie.rate)} · frame ${movie.frame}`;
   }
 
   /** Frames are shown when time moves: from a picture of the whole, go to the corrected movie. */

@@ -53,6 +53,7 @@ export class Store extends EventTarget {
     this.session = newName();
     this.reached = true;
     this.updating = null;
+    this.times = null; // of each frame, in seconds, when they have come
   }
 
   emit(name, detail) {

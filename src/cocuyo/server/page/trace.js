@@ -34,6 +34,7 @@ export class Trace {
     this.listen();
     arrays(`${store.path}/times`).then(({ times }) => {
       this.times = times;
+      store.times = times;
       this.redraw();
     }, complain);
   }
