@@ -155,7 +155,10 @@ def start(result: Path) -> tuple[subprocess.Popen[str], str, float]:
 _CLICKED = """(id) => new Promise((done) => {
   const { store, trace } = window.cocuyo;
   const began = performance.now();
-  const look = () => (trace.canvas.dataset.shows === id ? done(performance.now() - began) : requestAnimationFrame(look));
+  const look = () => {
+    if (trace.canvas.dataset.shows === id) done(performance.now() - began);
+    else requestAnimationFrame(look);
+  };
   document.getElementById(`row-${id}`).click();
   look();
 })"""
@@ -195,10 +198,12 @@ _RESHAPE = """(id) => new Promise((done, failed) => {
   const roi = store.rois.get(id);
   const began = performance.now();
   trace.canvas.dataset.shows = "";
-  store.act({ do: "add", roi: id, area: { kind: "stroke", points: [[roi.y, roi.x + 5]], radius_px: 2 } }).catch(failed);
+  const area = { kind: "stroke", points: [[roi.y, roi.x + 5]], radius_px: 2 };
+  store.act({ do: "add", roi: id, area }).catch(failed);
   const look = () => {
     const now = store.rois.get(id);
-    if (now.shape && !now.pending && trace.canvas.dataset.shows === id) done(performance.now() - began);
+    const shown = trace.canvas.dataset.shows === id;
+    if (now.shape && !now.pending && shown) done(performance.now() - began);
     else setTimeout(look, 10);
   };
   look();

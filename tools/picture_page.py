@@ -1,7 +1,7 @@
 """Take the pictures of the curation page: `python tools/picture_page.py docs/images`.
 
-Simulates the demo recording, analyses it, serves the result, and takes `curate.png` and `start.png` in
-headless Chromium (Debian's, or the path in CHROMIUM).
+Simulates the demo recording, analyses it, serves the result, and takes `curate.png` and
+`start.png` in headless Chromium (Debian's, or the path in CHROMIUM).
 """
 
 import os

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 
 import click
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from cocuyo.core import BoolArray, FloatArray, Progress, Recording, Regions, Result, RoiSet
-    from cocuyo.io import RecordingFacts
+    from cocuyo.io import ExportOptions, NwbMetadata, RecordingFacts
+    from cocuyo.io.export import ExportName
     from cocuyo.pipeline import PipelineConfig, PresetName
     from cocuyo.population import EnsembleConfig
     from cocuyo.simulation import SimulationConfig, Split
@@ -517,6 +518,7 @@ def _bytes(n_bytes: int) -> str:
 Examples:
   cocuyo evaluate slice.cocuyo --truth slice_truth.npz
   cocuyo evaluate other_program.npz --truth slice_truth.npz --json
+  cocuyo evaluate suite2p/plane0 --truth slice_truth.npz
   cocuyo evaluate slice.cocuyo --truth drawn.png --ignore-mask unsure.png
 """
 )
@@ -554,8 +556,8 @@ def evaluate(
     """Score a result against the truth: pixels, cells, traces, events.
 
     PRED and TRUTH are each a result folder, an .npz file with footprints, a TIFF or PNG of labels
-    or of a mask, or an ROI set of ImageJ. What a file does not contain is not scored, and the
-    output says so.
+    or of a mask, an ROI set of ImageJ, or a result of Suite2p (folder of a plane), CaImAn (HDF5) or
+    minian. What a file does not contain is not scored, and the output says so.
     """
     import json
 
@@ -970,7 +972,8 @@ Examples:
     "source",
     required=True,
     metavar="RESULT|FILE",
-    help="Result folder, picture of labels, ImageJ ROI set or .npz.",
+    help="Result folder (of cocuyo, Suite2p, minian), picture of labels, ImageJ ROI set, .npz or "
+    "HDF5 of CaImAn.",
 )
 @click.option("--all", "include_rejected", is_flag=True, help="Take rejected ROIs of RESULT too.")
 @click.option(
@@ -997,10 +1000,12 @@ def extract(
     from pathlib import Path
 
     from cocuyo.io import file_identity
+    from cocuyo.io.results import is_result
     from cocuyo.pipeline import extract as extract_given
     from cocuyo.pipeline import with_inputs
 
-    if align and Path(source).is_file():
+    ours = is_result(Path(source))
+    if align and not ours and Path(source).exists():
         msg = f"--align needs a result folder for --rois; {source} holds no picture of the field."
         raise click.UsageError(msg)
     job = _prepare(
@@ -1025,8 +1030,7 @@ def extract(
             align=align,
             progress=progress,
         )
-    is_result = Path(source).is_dir()
-    (identity,) = file_identity(Path(source) / "result.h5" if is_result else source)
+    (identity,) = file_identity(Path(source) / "result.h5" if ours else source)
     inputs = (*file_identity(recording.paths), {**identity, "role": "rois"})
     result = with_inputs(result, inputs, reading=job.choices)
     click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
@@ -1041,8 +1045,9 @@ def _read_given(
     from pathlib import Path
 
     from cocuyo.io import load_result, read_rois
+    from cocuyo.io.results import is_result
 
-    if not Path(source).is_dir():
+    if not is_result(Path(source)):
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             rois = read_rois(source, frame_shape=recording.frame_shape)
@@ -1232,6 +1237,135 @@ def _beside(folder: str, suffix: str) -> "Path":
 @cli.command(
     epilog="""\b
 Examples:
+  cocuyo export slice.cocuyo --to imagej                     slice_rois.zip for Fiji
+  cocuyo export slice.cocuyo --to mat --out slice.mat        Raster, N x T, logical
+  cocuyo export slice.cocuyo --to nwb --session-start 2026-05-02T14:03:00+02:00
+  cocuyo export slice.cocuyo --to suite2p --recording moved/slice.tif
+""",
+)
+@click.argument("source", metavar="RESULT")
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(
+        ["nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels", "result"]
+    ),
+    help="Format; result is a result folder of cocuyo with the edits done.",
+)
+@click.option(
+    "--out", metavar="PATH", help="File or folder to make; beside RESULT, after its name, if not."
+)
+@click.option("--as-found", is_flag=True, help="Leave out what was edited on the curation page.")
+@click.option(
+    "--recording",
+    "recording_path",
+    metavar="REC",
+    help="Where the recording lies now: shapes drawn by hand need it, NWB refers to it.",
+)
+@click.option(
+    "--session-start",
+    metavar="TIME",
+    help="NWB: start of the recording with its time zone, such as 2026-05-02T14:03:00+02:00.",
+)
+@click.option(
+    "--metadata", "metadata_file", metavar="FILE.toml", help="NWB: what is known of the session."
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+def export(
+    source: str,
+    *,
+    to: 'ExportName | Literal["result"]',
+    out: str | None,
+    as_found: bool,
+    recording_path: str | None,
+    session_start: str | None,
+    metadata_file: str | None,
+    overwrite: bool,
+) -> None:
+    """Write a result, with its edits, for another program.
+
+    RESULT is a result folder; it is not changed. Every format holds what was decided on the
+    curation page. What a format holds and leaves out is said in the documentation, under How to
+    export.
+    """
+    from cocuyo.io import (
+        TraceStore,
+        check_destination,
+        check_export,
+        export_path,
+        export_result,
+        load_result,
+        read_edits,
+        read_metadata,
+        reopen_recording,
+        save_result,
+    )
+    from cocuyo.pipeline import curated_result
+    from cocuyo.report import render_report
+
+    if to != "nwb" and (session_start or metadata_file):
+        msg = "--session-start and --metadata belong to --to nwb."
+        raise click.UsageError(msg)
+    read = [path for path in (source, recording_path, metadata_file) if path]
+    if to == "result":
+        place = check_destination(
+            out if out is not None else _beside(source, ".curated.cocuyo"), overwrite, inputs=read
+        )
+    else:
+        place = check_export(
+            out if out is not None else export_path(source, to),
+            to,
+            overwrite=overwrite,
+            inputs=read,
+        )
+    metadata = read_metadata(metadata_file, session_start=session_start) if to == "nwb" else None
+    found = load_result(source)
+    edits = () if as_found else read_edits(source)
+    with ProgressPrinter() as progress:
+        result = curated_result(
+            found,
+            edits,
+            recording=lambda: reopen_recording(found, source, recording=recording_path),
+            cache=TraceStore(source),
+            progress=progress,
+        )
+    for text in result.info.warnings[len(found.info.warnings) :]:
+        _say("warning", text)
+    if to == "result":
+        saved = save_result(result, place, overwrite=overwrite, report_html=render_report)
+    else:
+        options = _export_options(found, source, recording_path, metadata)
+        saved = export_result(result, place, to=to, overwrite=overwrite, options=options)
+    n_accepted = int(result.rois.accepted.sum())
+    state = "as found" if result is found else "curated"
+    click.echo(
+        f"{saved}: {_counted(n_accepted, 'neuron')}, "
+        f"{_counted(len(result.rois) - n_accepted, 'rejected candidate')} ({state})."
+    )
+
+
+def _export_options(
+    result: "Result", source: str, recording: str | None, metadata: "NwbMetadata | None"
+) -> "ExportOptions":
+    """What NWB needs besides the result; it does without the recording where that is gone."""
+    from cocuyo.core import RecordingError
+    from cocuyo.io import ExportOptions, refer_to_recording
+
+    if metadata is None:
+        return ExportOptions()
+    try:
+        movie = refer_to_recording(result, source, recording=recording)
+    except RecordingError as error:
+        if recording is not None:
+            raise
+        _say("warning", f"{error} The file does not refer to it; say where it lies: --recording.")
+        movie = None
+    return ExportOptions(metadata=metadata, movie=movie)
+
+
+@cli.command(
+    epilog="""\b
+Examples:
   cocuyo view slice.cocuyo                       look at a result and correct it
   cocuyo view                                    choose a recording in this folder, run it
   cocuyo view /data/monday                       the same for another folder
@@ -1256,7 +1390,7 @@ Examples:
 def view(path: str, *, moved_to: str | None, port: int, no_browser: bool) -> None:
     """Show a result in the browser and correct it, or choose a recording to analyse.
 
-    The page is served to this computer only, at an address with a secret token; it ends with Ctrl-C.
+    The page is served to this computer only, at an address with a secret token, until Ctrl-C.
     Edits are kept in edits.jsonl in RESULT as they are made; its other files do not change.
     """
     import webbrowser

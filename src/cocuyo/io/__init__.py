@@ -3,6 +3,8 @@
 from cocuyo.io.atomic import save_npz_atomic
 from cocuyo.io.edits import EditLog, TraceStore, read_edits
 from cocuyo.io.ensembles import read_stimuli, save_ensembles
+from cocuyo.io.export import ExportOptions, check_export, export_path, export_result
+from cocuyo.io.nwb import ExternalMovie, NwbMetadata, read_metadata
 from cocuyo.io.recordings import (
     RecordingFacts,
     file_identity,
@@ -10,7 +12,7 @@ from cocuyo.io.recordings import (
     open_recording,
     read_exclusion,
 )
-from cocuyo.io.reopen import find_inputs, reopen_recording
+from cocuyo.io.reopen import find_inputs, refer_to_recording, reopen_recording
 from cocuyo.io.results import (
     check_destination,
     is_result,
@@ -25,9 +27,15 @@ from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
     "EditLog",
+    "ExportOptions",
+    "ExternalMovie",
+    "NwbMetadata",
     "RecordingFacts",
     "TraceStore",
     "check_destination",
+    "check_export",
+    "export_path",
+    "export_result",
     "file_identity",
     "find_inputs",
     "inspect_recording",
@@ -40,8 +48,10 @@ __all__ = [
     "read_edits",
     "read_exclusion",
     "read_mask",
+    "read_metadata",
     "read_rois",
     "read_stimuli",
+    "refer_to_recording",
     "reopen_recording",
     "save_ensembles",
     "save_npz_atomic",

@@ -27,7 +27,9 @@ _MAX_BYTES = 256e6
 """Size to which an ROI set may unpack; an ROI takes some hundred bytes."""
 
 
-def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> None:
+def write_tiff(
+    path: Path, image: AnyArray, *, pixel_size_um: float | None, info: str | None = None
+) -> None:
     """Write one picture as a TIFF that ImageJ opens with its scale.
 
     Parameters
@@ -38,10 +40,14 @@ def write_tiff(path: Path, image: AnyArray, *, pixel_size_um: float | None) -> N
         The picture.
     pixel_size_um : float or None
         Side of a pixel in µm, where known.
+    info : str, optional
+        Text that ImageJ shows under Image > Show Info.
     """
     import tifffile
 
     scale: dict[str, Any] = {"metadata": {"axes": "YX"}}
+    if info is not None:
+        scale["metadata"]["Info"] = info
     if pixel_size_um is not None:
         scale["resolution"] = (1 / pixel_size_um, 1 / pixel_size_um)
         scale["metadata"]["unit"] = "um"

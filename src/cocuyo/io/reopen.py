@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cocuyo.core import Recording, RecordingError, Result
+from cocuyo.io.folders import recording_files
+from cocuyo.io.nwb import ExternalMovie
 from cocuyo.io.recordings import open_recording
 
 
@@ -108,3 +110,47 @@ def reopen_recording(
         raise RecordingError(msg)
     # The result's rate is that of the times it was made with; frames may carry none or others.
     return replace(opened, frame_rate_hz=result.frame_rate_hz, timestamps_s=None)
+
+
+def refer_to_recording(
+    result: Result, folder: str | Path, *, recording: str | Path | None = None
+) -> ExternalMovie:
+    """Describe the files of a result's recording, for a file that refers to them.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    folder : str or Path
+        Its folder.
+    recording : str or Path, optional
+        Where the recording lies now, if it was moved.
+
+    Returns
+    -------
+    ExternalMovie
+        Its files, and at which frame each begins.
+
+    Raises
+    ------
+    RecordingError
+        If it is not found or cannot be read.
+    """
+    paths = (Path(recording),) if recording is not None else find_inputs(result, folder)
+    files = [f for path in paths for f in (recording_files(path) if path.is_dir() else [path])]
+    reading = result.info.reading
+    choices = {name: reading.get(name) for name in ("dataset", "channel", "plane")}
+
+    def length(path: Path) -> int:
+        return open_recording(path, **choices).n_frames  # type: ignore[arg-type]  # by their names
+
+    if len(files) == 1:
+        lengths = [length(files[0])]
+    elif len(paths) == 1 and (n := length(paths[0])) == len(files):
+        lengths = [1] * n
+    else:
+        lengths = [length(file) for file in files]
+    total = sum(lengths)
+    first, _, _ = slice(*(reading.get("frames") or (None, None))).indices(total)
+    starts = tuple(sum(lengths[:i]) for i in range(len(files)))
+    return ExternalMovie(tuple(files), starts, first, total)

@@ -503,23 +503,6 @@ def _load(folder: Path, *, in_memory: bool) -> Result:
     return read_result_file(folder / "result.h5", _run_info(record, folder), in_memory=in_memory)
 
 
-def is_result(folder: str | Path) -> bool:
-    """Say whether a folder is a finished result of cocuyo.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Any folder.
-
-    Returns
-    -------
-    bool
-        True where its ``run.json`` says so.
-    """
-    record = _read_record(Path(folder))
-    return record is not None and record.get("status") == "complete"
-
-
 def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:
     fields = {name: record[name] for name in RunInfo.__dataclass_fields__ if name in record}
     for name in _INFO_TUPLES:
@@ -541,6 +524,22 @@ def _read_record(folder: Path, kind: FolderKind = RESULT) -> dict[str, Any] | No
     if not isinstance(record, dict) or record.get("format") != kind.format:
         return None
     return record
+
+
+def is_result(folder: Path) -> bool:
+    """Tell whether a folder is a result of cocuyo, finished or not.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True if it holds our ``run.json``.
+    """
+    return _is_ours(folder)
 
 
 def _is_ours(folder: Path, kind: FolderKind = RESULT) -> bool:

@@ -18,13 +18,17 @@ from cocuyo.core import (
     RoiSet,
     SettingsError,
 )
+from cocuyo.io.caiman import read_caiman
 from cocuyo.io.imagej import draw_roi_set, read_roi_set
-from cocuyo.io.results import load_result
+from cocuyo.io.minian import is_minian, read_minian
+from cocuyo.io.results import is_result, load_result
 from cocuyo.io.sources import decode_picture
+from cocuyo.io.suite2p import find_plane, read_suite2p
 from cocuyo.io.tiff import quiet_tifffile
 
 _PICTURES = {".tif", ".tiff", ".png", ".bmp"}
 _ROI_SETS = {".zip", ".roi"}
+_HDF5 = {".h5", ".hdf5"}
 
 
 def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None = None) -> Regions:
@@ -37,17 +41,18 @@ def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None =
         optionally ``traces`` and ``raster`` (n, T), ``spikes`` (counts (n, T), or rows of
         cell and second), ``events`` (rows of cell, first and last second), ``mask``
         (Y, X), ``fps`` and ``ignore`` (n,); a TIFF or PNG of labels or of a mask; an ROI
-        set of ImageJ (``.zip``, ``.roi``).
+        set of ImageJ (``.zip``, ``.roi``); the folder of a plane of Suite2p; an HDF5 file of
+        CaImAn; a folder or ``.nc`` file of minian. Nothing pickled is executed.
     frame_shape : tuple of int, optional
         Rows and columns of the recording. An ROI set needs it; others are checked.
 
     Returns
     -------
     Regions
-        The cells. A weighted footprint of an ``.npz`` is cut at half of its maximum; the
-        pixels of a result folder's ROIs stay as they are, its rejected candidates are
-        ignored. A picture of one value besides 0 (255, or 1 in 8 bits) is a mask without
-        cells; any other is a picture of labels.
+        The cells. A weighted footprint of an ``.npz``, of CaImAn or minian is cut at half of
+        its maximum; the pixels of ROIs of a result folder or of Suite2p stay as they are, their
+        rejected candidates are ignored. A picture of one value besides 0 (255, or 1 in 8 bits)
+        is a mask without cells; any other is a picture of labels.
 
     Raises
     ------
@@ -56,12 +61,19 @@ def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None =
     """
     path = Path(path)
     if not path.exists():
-        msg = f"{path} does not exist; give a result folder, .npz, label picture or ROI set."
+        msg = (
+            f"{path} does not exist; give a result of cocuyo, Suite2p, CaImAn or minian, an .npz, "
+            "a label picture or an ROI set."
+        )
         raise ResultError(msg)
     suffix = path.suffix.lower()
     try:
         if path.is_dir():
-            regions = _from_result(path)
+            regions = _from_folder(path)
+        elif is_minian(path):
+            regions = read_minian(path)
+        elif suffix in _HDF5:
+            regions = read_caiman(path)
         elif suffix == ".npz":
             regions = _from_npz(path)
         elif suffix in _PICTURES:
@@ -70,8 +82,8 @@ def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None =
             regions = _from_roi_set(path, frame_shape)
         else:
             msg = (
-                f"{path} is of no kind that states cells; give a result folder, .npz, "
-                "a TIFF or PNG of labels or of a mask, or an ROI set of ImageJ."
+                f"{path} is of no kind that states cells; give a result of cocuyo, Suite2p, CaImAn "
+                "or minian, an .npz, a TIFF or PNG of labels or of a mask, or an ROI set of ImageJ."
             )
             raise ResultError(msg)
     except SettingsError as error:
@@ -102,7 +114,7 @@ def read_rois(path: str | Path, *, frame_shape: tuple[int, int]) -> RoiSet:
     path : str or Path
         One of: a result folder of cocuyo; a TIFF or PNG of labels; an ROI set of ImageJ
         (``.zip``, ``.roi``); an ``.npz`` with ``footprints`` (n, Y, X) and optionally
-        ``ignore`` (n,).
+        ``ignore`` (n,); a result of Suite2p, CaImAn or minian.
     frame_shape : tuple of int
         Rows and columns of the recording.
 
@@ -110,9 +122,9 @@ def read_rois(path: str | Path, *, frame_shape: tuple[int, int]) -> RoiSet:
     -------
     RoiSet
         The ROIs in the order of the file. Weights are those of the file, 1 where it has none; an
-        ``.npz`` is cut at half of each maximum. Not accepted are the rejected ones of a result
-        folder, the ignored ones of an ``.npz``, and ROIs without area or outside the frame, each
-        with a reason.
+        ``.npz`` and results of CaImAn and minian are cut at half of each maximum. Not accepted are
+        the rejected ones of a result, the ignored ones of an ``.npz``, and ROIs without area or
+        outside the frame, each with a reason.
 
     Raises
     ------
@@ -126,14 +138,15 @@ def read_rois(path: str | Path, *, frame_shape: tuple[int, int]) -> RoiSet:
         rois = _drawn_rois(path, frame_shape)
     elif suffix in _PICTURES and path.is_file():
         rois = _labelled_rois(path)
-    elif path.is_dir():
+    elif path.is_dir() and _is_cocuyos(path):
         rois = load_result(path).rois
     else:
         regions = load_ground_truth(path)
         if regions.footprints is None:
             msg = f"{path} holds a mask only, which does not part the ROIs; give footprints."
             raise ResultError(msg)
-        given = ["is ignored in the file" if ignored else "" for ignored in regions.ignored]
+        word = "is ignored in the file" if path.suffix == ".npz" else "was rejected there"
+        given = [word if ignored else "" for ignored in regions.ignored]
         rois = RoiSet.given(
             regions.footprints, regions.frame_shape, accepted=~regions.ignored, reasons=given
         )
@@ -220,6 +233,20 @@ def read_mask(path: str | Path) -> BoolArray:
         msg = f"{path} does not exist; give a TIFF or PNG."
         raise ResultError(msg)
     return np.asarray(_read_picture(path) != 0)
+
+
+def _is_cocuyos(folder: Path) -> bool:
+    """Tell our result from those of others; what is of nobody is for us to refuse."""
+    return is_result(folder) or not (is_minian(folder) or find_plane(folder))
+
+
+def _from_folder(folder: Path) -> Regions:
+    if _is_cocuyos(folder):
+        return _from_result(folder)
+    if is_minian(folder):
+        return read_minian(folder)
+    plane = find_plane(folder)
+    return read_suite2p(plane if plane is not None else folder)
 
 
 def _from_result(folder: Path) -> Regions:

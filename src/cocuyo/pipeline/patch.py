@@ -1,4 +1,4 @@
-"""Traces of one shape, read from a window of the recording: what a change of shape needs at once."""
+"""Traces of one shape, read from a window of the recording: what a new shape needs at once."""
 
 from dataclasses import dataclass, replace
 

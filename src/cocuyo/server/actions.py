@@ -187,7 +187,9 @@ def parse_action(content: Mapping[str, Any]) -> Action:
         raise SettingsError(msg) from None
 
 
-def make_edit(action: Action, edits: Sequence[Edit], state: Curation, found: RoiSet) -> Edit:
+def make_edit(  # noqa: PLR0911 - one return for each action
+    action: Action, edits: Sequence[Edit], state: Curation, found: RoiSet
+) -> Edit:
     """Turn an action into the edit to be kept.
 
     Parameters

@@ -11,6 +11,7 @@ import numpy as np
 
 from cocuyo.core import AnyArray, Recording, Result, ResultError
 from cocuyo.io import is_result, reopen_recording
+from cocuyo.server.exports import FORMATS, export_session
 from cocuyo.server.frames import KINDS, Frames, MovieKind
 from cocuyo.server.session import PROJECTIONS, Session
 from cocuyo.server.web import Request, RequestError, Response
@@ -24,8 +25,6 @@ _TYPES = {
 }
 _UNITS = {"probability": "", "correlation": "", "contrast": "sd"}
 _MOST_FRAMES = 64  # in one answer
-Exporter = Callable[[Path, str], Path]
-"""Writes the curated state of a result folder for another program; gives what it wrote."""
 
 
 class App:
@@ -39,10 +38,6 @@ class App:
         Result folder to show at once.
     recording : callable, optional
         Opens the recording of that result in place of the one it names.
-    exporter : callable, optional
-        Writes the curated state for another program; without it the page offers no export.
-    formats : tuple of (str, str), optional
-        What the exporter can write: its name, and a title.
     """
 
     def __init__(
@@ -51,11 +46,8 @@ class App:
         *,
         result: Path | None = None,
         recording: Callable[[Result], Recording] | None = None,
-        exporter: Exporter | None = None,
-        formats: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.workspace = Workspace(root)
-        self._exporter, self._formats = exporter, formats
         self._sessions: dict[str, Session] = {}
         self._lock = threading.Lock()
         self._files = _page_files()
@@ -81,7 +73,9 @@ class App:
             raise _not_found()
         return self._files[name]
 
-    def _api(self, method: str, path: tuple[str, ...], request: Request) -> Any:
+    def _api(  # noqa: PLR0911 - one return for each address
+        self, method: str, path: tuple[str, ...], request: Request
+    ) -> Any:
         match method, path:
             case "GET", ("start",):
                 jobs = [job.describe() for job in self.workspace.running()]
@@ -89,7 +83,6 @@ class App:
                     "result": self._only,
                     "root": str(self.workspace.root),
                     "jobs": jobs,
-                    "formats": [list(each) for each in self._formats],
                 }
             case "GET", ("browse",):
                 self._need_workspace()
@@ -135,12 +128,12 @@ class App:
             self._sessions[key] = Session(folder, opener)
             return key
 
-    def _of_result(
+    def _of_result(  # noqa: PLR0911 - one return for each address
         self, session: Session, method: str, path: tuple[str, ...], request: Request
     ) -> Any:
         match method, path:
             case "GET", ("facts",):
-                return {**session.facts(), "formats": [list(each) for each in self._formats]}
+                return {**session.facts(), "formats": [list(each) for each in FORMATS.items()]}
             case "GET", ("changes",):
                 return session.changes(request.integer("since", low=0, high=2**53, default=0))
             case "GET", ("times",):
@@ -155,16 +148,10 @@ class App:
             case "POST", ("edits",):
                 return session.act(dict(request.body))
             case "POST", ("export",):
-                return self._export(session, request)
+                overwrite = request.body.get("overwrite") is True
+                written = export_session(session, request.text("format"), overwrite=overwrite)
+                return {"written": str(written)}
         raise _not_found()
-
-    def _export(self, session: Session, request: Request) -> dict[str, str]:
-        names = [name for name, _ in self._formats]
-        wanted = request.text("format")
-        if self._exporter is None or wanted not in names:
-            msg = f"{wanted} is no format to export to; there are {', '.join(names) or 'none'}."
-            raise RequestError(HTTPStatus.BAD_REQUEST, msg)
-        return {"written": str(self._exporter(session.folder, wanted))}
 
 
 def _not_found() -> RequestError:

@@ -209,6 +209,11 @@ class Session:
         self._state = self._curate()
         self._tell()
 
+    @property
+    def recording(self) -> Recording | None:
+        """The recording, where it could be opened."""
+        return self._recording
+
     # --- What the page asks ---------------------------------------------------------------------
 
     def facts(self) -> dict[str, Any]:

@@ -25,31 +25,10 @@ from cocuyo.io.sources import natural_key
 from cocuyo.pipeline import PresetName, load_model, segment, with_inputs
 from cocuyo.server.web import Request, RequestError
 
-RECORDING_SUFFIXES = frozenset(
-    [
-        ".tif",
-        ".tiff",
-        ".btf",
-        ".tf8",
-        ".avi",
-        ".mp4",
-        ".mkv",
-        ".mov",
-        ".m4v",
-        ".h5",
-        ".hdf5",
-        ".hdf",
-        ".nwb",
-        ".mat",
-        ".npy",
-        ".zarr",
-        ".nd2",
-        ".czi",
-        ".lif",
-        ".isxd",
-    ]
-)
-"""What the list shows as recordings; what a file is, is told by its content when it is opened."""
+RECORDING_SUFFIXES = frozenset((".tif", ".tiff", ".btf", ".tf8", ".avi", ".mp4", ".mkv", ".mov"))
+RECORDING_SUFFIXES |= {".m4v", ".h5", ".hdf5", ".hdf", ".nwb", ".mat", ".npy", ".zarr", ".nd2"}
+RECORDING_SUFFIXES |= {".czi", ".lif", ".isxd"}
+"""What the list shows as recordings; what a file is, its content tells."""
 _MOST_ENTRIES = 2000
 _PRESETS: tuple[PresetName, ...] = ("default", "paper", "srname")
 

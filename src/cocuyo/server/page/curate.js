@@ -103,7 +103,7 @@ function showLegend(field) {
   }));
 }
 
-/** A button for each result where cocuyo can write other programs' formats. */
+/** Write the curated state for other programs. */
 function showExport(store) {
   if (!store.facts.formats.length) return;
   const select = el("select", { id: "export", "aria-label": "Export the curated state" }, el("option", { value: "" }, "Export …"),
@@ -112,12 +112,17 @@ function showExport(store) {
     const format = select.value;
     select.value = "";
     if (!format) return;
+    const write = async (overwrite) => say(`Written: ${(await post(`${store.path}/export`, { format, overwrite })).written}`);
     say("Writing …");
     try {
-      const { written } = await post(`${store.path}/export`, { format });
-      say(`Written: ${written}`);
+      await write(false);
     } catch (error) {
-      complain(error);
+      // What is in the way may be replaced, if the person says so.
+      if (!error.message.includes("--overwrite") || !window.confirm("There is an earlier export. Replace it?")) {
+        complain(error);
+        return;
+      }
+      await write(true).catch(complain);
     }
   });
   $("export-place").append(select);
