@@ -225,7 +225,7 @@ def grey_at(page, y, x):
 
 
 def test_what_is_drawn_is_the_frame_between_black_and_white(opened, folder):
-    frame = tifffile.imread(folder / "slice.tif", key=30)
+    frame = tifffile.imread(folder / "slice.tif", key=30).astype(float)
     opened.press("1")
     opened.page.evaluate("window.cocuyo.movie.go(30)")
     opened.wait("document.getElementById('stage').dataset.frame === '30'")
@@ -431,6 +431,28 @@ def test_two_windows_show_the_same_and_lose_no_edit(opened, folder):
     opened.press("z")
     other.wait_for_edits(3)
     assert other.wrong == []
+
+
+def test_the_curated_state_is_exported_for_other_programs(opened, folder):
+    opened.press("j", "r")
+    opened.wait_for_edits(1)
+    opened.page.select_option("#export", "labels")
+    opened.page.wait_for_selector("text=Written:")
+    labels = tifffile.imread(folder / "slice_labels.tif")
+    assert labels.max() == state(folder).rois.accepted.sum()
+    asked = []
+    opened.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+    opened.press("j", "r")
+    opened.wait_for_edits(2)
+    opened.page.select_option("#export", "labels")
+    opened.wait("document.querySelectorAll('.toast').length > 0")
+    deadline = time.monotonic() + 20
+    while tifffile.imread(folder / "slice_labels.tif").max() == labels.max():
+        assert time.monotonic() < deadline
+        opened.page.wait_for_timeout(50)
+    assert len(asked) == 1
+    # The browser notes the refusal that came before the question.
+    opened.wrong = [text for text in opened.wrong if "422" not in text]
 
 
 def test_help_lists_the_keys_and_closes(opened):

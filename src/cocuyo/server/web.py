@@ -264,6 +264,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, answer: Answer, *, port: int = 0) -> None:
         self.answer = answer
         self.token = secrets.token_urlsafe(24)
+        self.closed = False
         super().__init__((LOOPBACK, port), _Door)
         number = self.server_address[1]
         self.hosts = frozenset(f"{name}:{number}" for name in (LOOPBACK, "localhost"))
@@ -273,6 +274,11 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         """Where the page is, token included."""
         return f"http://{LOOPBACK}:{self.server_address[1]}/{self.token}/"
+
+    def server_close(self) -> None:
+        """Answer no more, on connections that are open neither."""
+        self.closed = True
+        super().server_close()
 
     def server_bind(self) -> None:
         """Bind without asking a name server for the name of this machine."""
@@ -297,6 +303,9 @@ class _Door(BaseHTTPRequestHandler):
         self._serve()
 
     def _serve(self) -> None:
+        if self.server.closed:
+            self.close_connection = True
+            return
         try:
             response, status = self.server.answer(self._admit()), HTTPStatus.OK
         except RequestError as error:
