@@ -1,7 +1,8 @@
-"""Take the pictures of the curation page: `python tools/picture_page.py docs/images`.
+"""Take the pictures of the curation page: `python tools/picture_page.py docs/images [DEMO]`.
 
-Simulates the demo recording, analyses it, serves the result, and takes `curate.png` and
-`start.png` in headless Chromium (Debian's, or the path in CHROMIUM).
+Simulates the demo recording and analyses it, or takes the folder DEMO that `cocuyo demo` made;
+serves it, and takes `curate.png` and `start.png` in headless Chromium (Debian's, or the path in
+CHROMIUM).
 """
 
 import os
@@ -30,6 +31,7 @@ def picture(app: App, path: Path, steps: Callable[[Any], None], *, dark: bool = 
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
         browser = play.chromium.launch(executable_path=chromium, args=flags)
         page = browser.new_page(viewport=SIZE, color_scheme="dark" if dark else "light")
+        page.set_default_timeout(120_000)
         page.goto(server.url)
         page.wait_for_selector("body[data-ready=yes]")
         steps(page)
@@ -55,17 +57,25 @@ def starting(page: Any) -> None:
     page.wait_for_selector("#run-form")
 
 
-def main(folder: Path) -> None:
-    """Make the demo and take the pictures."""
+def take(demo: Path, folder: Path) -> None:
+    """Take the pictures of a demo."""
     folder.mkdir(parents=True, exist_ok=True)
+    result = demo / "result"
+    picture(App(result, result=result), folder / "curate.png", curating)
+    picture(App(demo), folder / "start.png", starting)
+
+
+def main(folder: Path, demo: Path | None = None) -> None:
+    """Make the demo where none is given, and take the pictures."""
+    if demo is not None:
+        take(demo, folder)
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        demo = Path(temporary) / "cocuyo-demo"
-        if run_command_line(["demo", "--out", str(demo)]):
+        made = Path(temporary) / "cocuyo-demo"
+        if run_command_line(["demo", "--out", str(made)]):
             sys.exit("The demo failed.")
-        result = demo / "result"
-        picture(App(result, result=result), folder / "curate.png", curating)
-        picture(App(demo), folder / "start.png", starting)
+        take(made, folder)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))
