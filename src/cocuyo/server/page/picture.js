@@ -1,7 +1,7 @@
 // What the field shows: a frame of the movie or a picture of the whole recording, and its contrast.
 
 import { arrays } from "./api.js";
-import { $, clock, complain, el, say, short } from "./dom.js";
+import { $, clock, complain, el, short } from "./dom.js";
 import { quantise } from "./tones.js";
 
 const MOVIES = { raw: "Raw", corrected: "Motion corrected", dff: "ΔF/F" };
@@ -33,7 +33,10 @@ export class Picture {
     }));
     if (facts.movie) select.append(group("Movie", facts.movie.kinds.map((kind) => [`movie ${kind}`, MOVIES[kind]])));
     select.append(group("Whole recording", facts.images.map(({ name, title }) => [name, title])));
-    if (!facts.movie) say(`There is no movie. ${facts.no_movie}`, { bad: true });
+    if (!facts.movie) {
+      $("no-movie").textContent = `No movie, and no traces of new shapes. ${facts.no_movie}`;
+      $("no-movie").hidden = false;
+    }
   }
 
   step(by) {
