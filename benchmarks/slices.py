@@ -107,6 +107,7 @@ def run_model(name: str, recording: Recording) -> Run:
         diameter_px=diameter,
         verifier=model.verifier,
         judge=model.judge,
+        engine=engine,
     )
     return Run(model, analysis, found, diameter, time.perf_counter() - start)
 

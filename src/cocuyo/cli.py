@@ -1492,7 +1492,7 @@ def train() -> None:
 
 
 def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that the three training commands share."""
+    """Options that the training commands share."""
     options = (
         click.option(
             "--preset",
@@ -1531,6 +1531,8 @@ def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) 
             training.train_unet(shop, progress=progress)
         elif what == "temporal":
             training.train_temporal(shop, progress=progress)
+        elif what == "outline":
+            training.train_outline(shop, progress=progress)
         else:
             training.train_verifier(shop, progress=progress)
     click.echo(f"{what} of preset {preset} is trained; everything lies in {shop.folder}.")
@@ -1564,6 +1566,19 @@ def train_temporal(*, preset: "PresetName", work: str, seed: int, workers: int) 
 
 
 @train.command(
+    name="outline",
+    epilog="""\b
+Examples:
+  cocuyo train outline --work training/default
+""",
+)
+@_training_options
+def train_outline(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    """Third: fit the network that draws the outlines of candidates; adds it to DIR/model."""
+    _train("outline", preset, work, seed, workers)
+
+
+@train.command(
     name="verifier",
     epilog="""\b
 Examples:
@@ -1573,7 +1588,7 @@ Examples:
 )
 @_training_options
 def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
-    """Third: fit the verifier and the judge of events; completes the folder DIR/model."""
+    """Last: fit the verifier and the judge of events; completes the folder DIR/model."""
     _train("verifier", preset, work, seed, workers)
 
 

@@ -93,8 +93,7 @@ def test_a_mirrored_movie_gives_mirrored_rois(run, movie, still_result, axis):
     # Ties and pixels at a threshold may change sides.
     assert overlap(mirrored, still_result.rois.mask()) > 0.97
     assert found.rois.accepted.sum() == still_result.rois.accepted.sum()
-    # Of each accepted ROI. The noise of the field is sampled at every second pixel, and a mirrored
-    # field gives other ones: a rejected candidate of noise at the threshold may come or go.
+    # Of each accepted ROI: a rejected candidate of noise at the threshold may come or go.
     counts = []
     for result, flip in ((found, True), (still_result, False)):
         kept = np.flatnonzero(result.rois.accepted)

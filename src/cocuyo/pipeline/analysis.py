@@ -245,6 +245,7 @@ def find_rois(
     diameter_px: float,
     verifier: Verifier | None = None,
     judge: EventJudge | None = None,
+    engine: Engine | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Make ROIs of the maps, in the way that `config.finish` names.
@@ -263,6 +264,8 @@ def find_rois(
         Judges candidates, with `config.finish` "verify".
     judge : EventJudge or None
         Judges events; a threshold does if None.
+    engine : Engine or None
+        Runs the outline network, where `config.networks` names one.
     progress : callable, optional
         Called after each block.
 
@@ -280,6 +283,7 @@ def find_rois(
             diameter_px=diameter_px,
             verifier=verifier,
             judge=judge,
+            engine=engine,
             progress=progress,
         )
     return finish_mask(

@@ -192,6 +192,12 @@ class _NoNetworks:
     def classify(self, state: TemporalState) -> FloatArray:
         return np.asarray(state.maximum[0, 0], np.float32)
 
+    def outline(self, views: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Nothing is drawn."""
+        return np.zeros((len(views), *views.shape[2:]), np.float32), np.zeros(
+            len(views), np.float32
+        )
+
 
 def _under_name(stage: str, progress: ProgressCallback) -> ProgressCallback:
     """Report the progress of a stage under another name."""

@@ -12,6 +12,7 @@ from cocuyo.core import (
     Events,
     FloatArray,
     LabelArray,
+    ModelError,
     Motion,
     ProgressCallback,
     Recording,
@@ -24,11 +25,13 @@ from cocuyo.pipeline.stream import corrected_blocks
 from cocuyo.postprocessing import (
     FEATURES,
     N_SECTORS,
+    OPINION,
     CandidateImage,
     EventJudge,
     Scene,
     Verifier,
     add_context,
+    add_opinion,
     add_to_images,
     averaging_weights,
     correct_traces,
@@ -43,13 +46,17 @@ from cocuyo.postprocessing import (
     interpolate_frames,
     outline,
     project,
+    redraw,
     refine_mask,
     ring_sectors,
     ring_weights,
     sector_shares,
     split_mask,
+    typical_diameter,
+    view_candidates,
     weigh_sectors,
 )
+from cocuyo.segmentation import Engine
 
 _N_STRETCHES = 8
 """Stretches of a long recording from which the weights of surrounds come."""
@@ -126,13 +133,13 @@ def finish_candidates(
     diameter_px: float,
     verifier: Verifier | None,
     judge: EventJudge | None = None,
+    engine: Engine | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Find candidates in the maps, draw each from its own activity, and verify it.
 
-    Each round reads the recording twice: traces of the candidates' centres (then: outlines);
-    the image of each candidate (frames regressed on its events) and its outline at half maximum.
-    At last the traces of the final ROIs are read.
+    Candidates are drawn at half of their image's maximum (`draw_candidates`), then by the outline
+    network, where the settings name one; at last the traces of the ROIs are read.
 
     Parameters
     ----------
@@ -150,6 +157,8 @@ def finish_candidates(
         Scores candidates; None gives every candidate its probability as score.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    engine : Engine, optional
+        Runs the outline network; needed where `config.networks` names one.
     progress : callable, optional
         Called after each block.
 
@@ -157,40 +166,26 @@ def finish_candidates(
     -------
     Finished
         All candidates, accepted or rejected with a reason.
+
+    Raises
+    ------
+    ModelError
+        If there is no engine for the outline network.
     """
     shape = recording.frame_shape
-    seeds = find_seeds(
-        maps.probability,
-        maps.contrast,
-        diameter_px=diameter_px,
-        valid=maps.valid,
-        soma_contrast=maps.soma_contrast,
-        n_steps=maps.n_steps,
-        peaks=maps.peaks,
-        config=config.candidates,
+    drawn = draw_candidates(
+        recording, motion, maps, config=config, diameter_px=diameter_px, progress=progress
     )
-    if len(seeds.points) == 0:
+    if not drawn.images:
         return _nothing(recording)
-    points = seeds.points
-    pixels = list(disc_pixels(points, radius_px=0.3 * diameter_px, frame_shape=shape))
-    likely = maps.probability >= config.candidates.min_probability
-    for _ in range(config.footprints.rounds):
-        drawn = _draw(
-            recording,
-            motion,
-            maps,
-            points,
-            pixels,
-            avoid=likely | ~maps.valid,
-            config=config,
-            diameter_px=diameter_px,
-            progress=progress,
-        )
-        if not drawn.images:
-            return _nothing(recording)
-        pixels = [image.pixels for image in drawn.images]
-        points = np.array([_centre(p, shape[1]) for p in pixels], np.int32)
-    images = drawn.images
+    scene = Scene(maps.mean, maps.probability, maps.contrast, diameter_px)
+    images, opinion = drawn.images, np.zeros((len(drawn.images), len(OPINION)), np.float32)
+    if config.networks.outline is not None:
+        if engine is None:
+            msg = "The settings name an outline network; give the engine that runs it."
+            raise ModelError(msg)
+        images, opinion = _redraw(drawn, scene, engine)
+    points = np.array([_centre(image.pixels, shape[1]) for image in images], np.int32)
     footprints = _footprints(images, size=shape[0] * shape[1])
     extracted = extract_traces(
         recording,
@@ -203,7 +198,6 @@ def finish_candidates(
         progress=progress,
     )
     traces, raster, events = extracted.traces, extracted.raster, extracted.events
-    scene = Scene(maps.mean, maps.probability, maps.contrast, diameter_px)
     counts = events.count(len(images))
     features = np.stack(
         [
@@ -228,6 +222,7 @@ def finish_candidates(
         dog=traces.dog,
         diameter_px=diameter_px,
     )
+    features = add_opinion(features, opinion)
     score = (
         verifier.score(features)
         if verifier is not None
@@ -331,12 +326,121 @@ def finish_mask(
 
 
 @dataclass(frozen=True, eq=False)
-class _Drawn:
-    """Images of the candidates that show a blob, and the squares they were looked at in."""
+class Drawn:
+    """Candidates that show a blob, and how they were looked at.
+
+    Attributes
+    ----------
+    images : list of CandidateImage
+        Image of each, and its outline at half maximum.
+    index : ndarray of int32, shape (n, side * side)
+        Flat frame index of each pixel of their squares.
+    inside : ndarray of bool, shape (n, side, side)
+        Pixels inside the frame and valid.
+    weights : ndarray of float32, shape (n, n_frames)
+        Weight of each frame in each image.
+    """
 
     images: list[CandidateImage]
     index: LabelArray
     inside: BoolArray
+    weights: FloatArray
+
+
+def draw_candidates(
+    recording: Recording,
+    motion: Motion,
+    maps: Maps,
+    *,
+    config: PipelineConfig,
+    diameter_px: float,
+    progress: ProgressCallback = ignore_progress,
+) -> Drawn:
+    """Find candidates in the maps and draw each from its own activity.
+
+    Each round reads the recording twice: traces of the candidates' centres (then: outlines);
+    the image of each candidate (frames regressed on its events) and its outline at half maximum.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts and flags.
+    maps : Maps
+        Probability, contrast, mean, noise.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Drawn
+        The candidates; none where the maps show nothing.
+    """
+    shape = recording.frame_shape
+    seeds = find_seeds(
+        maps.probability,
+        maps.contrast,
+        diameter_px=diameter_px,
+        valid=maps.valid,
+        soma_contrast=maps.soma_contrast,
+        n_steps=maps.n_steps,
+        peaks=maps.peaks,
+        config=config.candidates,
+    )
+    points = seeds.points
+    pixels = list(disc_pixels(points, radius_px=0.3 * diameter_px, frame_shape=shape))
+    likely = maps.probability >= config.candidates.min_probability
+    for _ in range(config.footprints.rounds):
+        if len(points) == 0:
+            break
+        drawn = _draw(
+            recording,
+            motion,
+            maps,
+            points,
+            pixels,
+            avoid=likely | ~maps.valid,
+            config=config,
+            diameter_px=diameter_px,
+            progress=progress,
+        )
+        pixels = [image.pixels for image in drawn.images]
+        points = np.array([_centre(p, shape[1]) for p in pixels], np.int32).reshape(-1, 2)
+    if len(points) == 0:
+        none = np.zeros((0, 0), np.int32)
+        return Drawn([], none, np.zeros((0, 0, 0), np.bool_), none.astype(np.float32))
+    return drawn
+
+
+def _redraw(drawn: Drawn, scene: Scene, engine: Engine) -> tuple[list[CandidateImage], FloatArray]:
+    """Let the outline network draw the candidates, and say what it thinks of them."""
+    size = typical_diameter(drawn.images, diameter_px=scene.diameter_px)
+    views = view_candidates(
+        drawn.images,
+        scene=scene,
+        index=drawn.index,
+        inside=drawn.inside,
+        weights=drawn.weights,
+        diameter_px=size,
+    )
+    outlines, scores = engine.outline(views)
+    images, opinion = [], []
+    for i, image in enumerate(drawn.images):
+        redrawn, certainty, agreement = redraw(
+            image,
+            outlines[i],
+            index=drawn.index[i],
+            inside=drawn.inside[i],
+            diameter_px=size,
+        )
+        images.append(redrawn)
+        opinion.append((scores[i], certainty, agreement))
+    return images, np.array(opinion, np.float32)
 
 
 def _draw(
@@ -350,7 +454,7 @@ def _draw(
     config: PipelineConfig,
     diameter_px: float,
     progress: ProgressCallback,
-) -> _Drawn:
+) -> Drawn:
     """Image and outline of each candidate, by the trace of given pixels around a given point."""
     shape = recording.frame_shape
     usable = np.asarray(motion.flags) == 0
@@ -398,7 +502,7 @@ def _draw(
         for i in range(len(points))
     ]
     kept = [i for i, image in enumerate(images) if len(image.pixels)]
-    return _Drawn([images[i] for i in kept], patches.index[kept], inside[kept])
+    return Drawn([images[i] for i in kept], patches.index[kept], inside[kept], weights[kept])
 
 
 def _centre(pixels: LabelArray, n_columns: int) -> tuple[int, int]:

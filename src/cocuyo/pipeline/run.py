@@ -152,6 +152,7 @@ def segment(
             diameter_px=diameter_px,
             verifier=loaded.verifier,
             judge=loaded.judge,
+            engine=networks,
             progress=progress,
         )
     return assemble(

@@ -13,7 +13,13 @@ from cocuyo.postprocessing import (
     VerificationConfig,
 )
 from cocuyo.preprocessing import ContrastConfig, EqualisationConfig, MotionConfig
-from cocuyo.segmentation import BlobConfig, NetworkConfig, TemporalConfig, UNetConfig
+from cocuyo.segmentation import (
+    BlobConfig,
+    NetworkConfig,
+    OutlineConfig,
+    TemporalConfig,
+    UNetConfig,
+)
 
 PresetName = Literal["default", "paper", "srname"]
 
@@ -96,7 +102,7 @@ class PipelineConfig(FrozenConfig):
 _PLAIN_RING = TraceConfig(local=False)
 
 PRESETS: dict[PresetName, PipelineConfig] = {
-    "default": PipelineConfig(),
+    "default": PipelineConfig(networks=NetworkConfig(outline=OutlineConfig())),
     "paper": PipelineConfig(
         finish="morphology",
         motion=MotionConfig(method="lucas_kanade"),

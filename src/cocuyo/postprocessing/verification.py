@@ -42,8 +42,7 @@ OWN_FEATURES = (
     "image_contrast",
 )
 """What a candidate shows by itself (`describe_candidate`)."""
-FEATURES = (
-    *OWN_FEATURES,
+_CONTEXT = (
     "reference_slope",
     "reference_profile",
     "reference_area",
@@ -51,8 +50,12 @@ FEATURES = (
     "rival_distance",
     "rival_height",
 )
-"""Names of the verifier's inputs, in order: the last are what the other candidates of the
-recording say (`add_context`)."""
+OPINION = ("outline_score", "outline_certainty", "outline_agreement")
+"""What the outline network says: logit of "a functional neuron", mean probability in its outline,
+overlap of its outline with the one at half maximum."""
+FEATURES = (*OWN_FEATURES, *_CONTEXT, *OPINION)
+"""Names of the verifier's inputs, in order: what a candidate shows by itself, what the other
+candidates of the recording say (`add_context`), and what the outline network says."""
 _LIMITS = {
     "peak_over_noise": (0.0, 3.2),
     "area": (-3.0, 1.5),
@@ -79,6 +82,7 @@ _LIMITS = {
     "rival_correlation": (-1.0, 1.0),
     "rival_distance": (0.0, 2.0),
     "rival_height": (-3.0, 3.0),
+    "outline_score": (-8.0, 8.0),
 }
 """Range of each figure; values beyond are cut. A ratio with a peak near nothing says no more than
 its limit, and a cell clearer than any simulated one must not look strange: beyond the limits more
@@ -102,7 +106,7 @@ class VerificationConfig(FrozenConfig):
     """Acceptance of candidates."""
 
     min_score: float = Field(
-        default=0.4,
+        default=0.5,
         ge=0,
         le=1,
         description="Candidates scored lower are rejected. Higher accepts fewer false ROIs.",
@@ -240,8 +244,7 @@ def describe_candidate(
         "image_contrast": np.log1p(max(0.0, candidate.peak / level) * 100),
     }
     described = np.nan_to_num([float(values[name]) for name in OWN_FEATURES], nan=0.0)
-    limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in OWN_FEATURES])
-    return np.asarray(np.clip(described, limits[:, 0], limits[:, 1]), np.float32)
+    return _limited(described, OWN_FEATURES)
 
 
 def add_context(
@@ -274,8 +277,8 @@ def add_context(
 
     Returns
     -------
-    ndarray of float32, shape (n, n_features)
-        In the order of `FEATURES`.
+    ndarray of float32, shape (n, n_features - 3)
+        In the order of `FEATURES`, without those of `OPINION`.
     """
     column = {name: OWN_FEATURES.index(name) for name in OWN_FEATURES}
     clear = features[features[:, column["peak_over_noise"]] >= _CLEAR]
@@ -305,10 +308,26 @@ def add_context(
         "rival_distance": distance,
         "rival_height": height,
     }
-    names = FEATURES[len(OWN_FEATURES) :]
-    limits = np.array([_LIMITS[name] for name in names])
-    added = np.clip(np.column_stack([context[name] for name in names]), limits[:, 0], limits[:, 1])
-    return np.column_stack([features, added]).astype(np.float32)
+    added = np.column_stack([context[name] for name in _CONTEXT])
+    return np.column_stack([features, _limited(added, _CONTEXT)])
+
+
+def add_opinion(features: FloatArray, opinion: FloatArray) -> FloatArray:
+    """Add what the outline network says about each candidate.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, n_features - 3)
+        From `add_context`.
+    opinion : ndarray of float32, shape (n, 3)
+        In the order of `OPINION`; zeros where no network draws outlines.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_features)
+        In the order of `FEATURES`.
+    """
+    return np.column_stack([features, _limited(opinion, OPINION)])
 
 
 def find_duplicates(
@@ -377,6 +396,11 @@ def explain(features: FloatArray) -> str:
     if value["elongation"] > np.log(2.2):
         return "too elongated for a soma"
     return "does not look like an active soma"
+
+
+def _limited(values: AnyArray, names: tuple[str, ...]) -> FloatArray:
+    limits = np.array([_LIMITS.get(name, (0.0, 1.0)) for name in names])
+    return np.asarray(np.clip(values, limits[:, 0], limits[:, 1]), np.float32)
 
 
 def _explained(target: AnyArray, sources: list[AnyArray]) -> float:

@@ -213,7 +213,7 @@ def contrast_of_soma(
         Standard deviations above the field's median; 0 where nothing varies.
     """
     seen = cv2.GaussianBlur(contrast, (0, 0), _SOMA_SIGMA * diameter_px)
-    sample = seen[::2, ::2] if inside is None else seen[::2, ::2][inside[::2, ::2]]
+    sample = seen if inside is None else seen[inside]
     if sample.size == 0:
         return np.zeros(contrast.shape, np.float32)
     middle = float(np.median(sample))

@@ -14,13 +14,14 @@ from cocuyo.segmentation.engine import (
     temporal_inputs,
     unet_multiple,
 )
-from cocuyo.segmentation.settings import NetworkConfig, TemporalConfig, UNetConfig
+from cocuyo.segmentation.settings import NetworkConfig, OutlineConfig, TemporalConfig, UNetConfig
 
 __all__ = [
     "BlobConfig",
     "Engine",
     "EngineName",
     "NetworkConfig",
+    "OutlineConfig",
     "Precision",
     "TemporalConfig",
     "TemporalState",

@@ -4,7 +4,7 @@ An engine is made for one frame shape. It is stateless: the recurrent state is p
 comes back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,7 +20,9 @@ from cocuyo.segmentation.settings import NetworkConfig, TemporalConfig, UNetConf
 EngineName = Literal["auto", "openvino", "torch"]
 Precision = Literal["auto", "f32", "bf16"]
 GRAPHS = ("unet", "step", "classify")
-"""Graphs of a model folder: ``<name>.xml`` and ``<name>.bin`` each."""
+"""Graphs of a model folder: ``<name>.xml`` and ``<name>.bin`` each; ``outline`` where it has that
+network."""
+_VIEWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +68,13 @@ class Engine(Protocol):
 
     def classify(self, state: TemporalState) -> FloatArray:
         """Return the probability of "functional neuron", shape (rows, columns)."""
+        ...
+
+    def outline(self, views: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the probability of each view's pixels, and the logit of "a neuron" of each view.
+
+        Shapes (n, channels, side, side) in, (n, side, side) and (n,) out.
+        """
         ...
 
 
@@ -266,7 +275,7 @@ class _OpenVinoEngine:
             "classify": [state, state],
         }
         self._graphs = {}
-        for graph in GRAPHS:
+        for graph in GRAPHS if config.outline is None else (*GRAPHS, "outline"):
             path = folder / f"{graph}.xml"
             if not path.is_file():
                 msg = (
@@ -276,7 +285,9 @@ class _OpenVinoEngine:
                 raise ModelError(msg)
             try:
                 model = core.read_model(path)
-                model.reshape({i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])})
+                if graph in sizes:
+                    shapes = {i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])}
+                    model.reshape(shapes)
                 self._graphs[graph] = core.compile_model(model, "CPU", options)
             except RuntimeError as error:  # the only one OpenVINO raises
                 first = " ".join(str(error).split())[:200]
@@ -306,6 +317,13 @@ class _OpenVinoEngine:
         logits = self._graphs["classify"]([state.hidden, state.maximum])[0]
         return self._shapes.to_frame(_sigmoid(logits[0, 0]))
 
+    def outline(self, views: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def run(some: FloatArray) -> tuple[FloatArray, FloatArray]:
+            output = self._graphs["outline"]([some])
+            return np.array(output[0]), np.array(output[1])
+
+        return _outline(run, views)
+
 
 class _TorchEngine:
     name = "torch"
@@ -314,7 +332,7 @@ class _TorchEngine:
         try:
             import torch
 
-            from cocuyo.segmentation.weights import load_networks
+            from cocuyo.segmentation.weights import load_networks, load_outline_network
         except ImportError as error:
             msg = f'The engine "torch" needs PyTorch: pip install "cocuyo[train]" ({error}).'
             raise MissingExtraError(msg) from error
@@ -325,6 +343,11 @@ class _TorchEngine:
         self._config = config
         self._shapes = _Shapes(config, frame_shape)
         unet, temporal = load_networks(folder, config)
+        self._outline: Any = (
+            None
+            if config.outline is None
+            else load_outline_network(folder, config.outline).to(self._device)
+        )
         self._unet = unet.to(self._device).eval()
         self._temporal = temporal.to(self._device).eval()
 
@@ -353,11 +376,32 @@ class _TorchEngine:
             logits = self._temporal.classify(self._send(state.hidden), self._send(state.maximum))
         return self._shapes.to_frame(_sigmoid(self._fetch(logits)[0, 0]))
 
+    def outline(self, views: FloatArray) -> tuple[FloatArray, FloatArray]:
+        def run(some: FloatArray) -> tuple[FloatArray, FloatArray]:
+            with self._torch.inference_mode():
+                outline, score = self._outline(self._send(some))
+            return self._fetch(outline), self._fetch(score)
+
+        return _outline(run, views)
+
     def _send(self, array: FloatArray) -> Any:
         return self._torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
     def _fetch(self, tensor: Any) -> FloatArray:
         return np.asarray(tensor.cpu().numpy(), np.float32)
+
+
+def _outline(
+    run: Callable[[FloatArray], tuple[FloatArray, FloatArray]], views: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Take the views in parts of one size, whatever their number."""
+    n, side = len(views), views.shape[-1]
+    outlines, scores = np.zeros((n, side, side), np.float32), np.zeros(n, np.float32)
+    for start in range(0, n, _VIEWS_AT_ONCE):
+        part = slice(start, start + _VIEWS_AT_ONCE)
+        logits, score = run(np.ascontiguousarray(views[part], np.float32))
+        outlines[part], scores[part] = _sigmoid(logits[:, 0]), score[:, 0]
+    return outlines, scores
 
 
 def _start_state(hidden: int, shape: tuple[int, int]) -> TemporalState:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cocuyo.segmentation.settings import TemporalConfig, UNetConfig
+from cocuyo.segmentation.settings import OutlineConfig, TemporalConfig, UNetConfig
 
 Maps = Float[Tensor, "batch channels height width"]
 
@@ -202,6 +202,49 @@ class TemporalNetwork(nn.Module):
     def forward(self, inputs: Maps, state: Maps, maximum: Maps) -> tuple[Maps, Maps]:
         """Take one step, as `step`."""
         return self.step(inputs, state, maximum)
+
+
+class OutlineNetwork(nn.Module):
+    """Small U-Net that draws the outline of one candidate and says whether it is a neuron.
+
+    Parameters
+    ----------
+    n_channels : int
+        Channels of a view.
+    config : OutlineConfig
+        Widths.
+    """
+
+    def __init__(self, n_channels: int, config: OutlineConfig) -> None:
+        super().__init__()
+        fine, middle, coarse = (config.base_width * k for k in (1, 2, 3))
+        self.fine = DoubleConvolution(n_channels, fine)
+        self.middle = DoubleConvolution(fine, middle)
+        self.coarse = DoubleConvolution(middle, coarse)
+        self.up_middle = nn.ConvTranspose2d(coarse, middle, 2, stride=2)
+        self.decode_middle = DoubleConvolution(2 * middle, middle)
+        self.up_fine = nn.ConvTranspose2d(middle, fine, 2, stride=2)
+        self.decode_fine = DoubleConvolution(2 * fine, fine)
+        self.head = nn.Conv2d(fine, 1, 1)
+        self.judge = nn.Sequential(
+            nn.Linear(coarse + fine, 32), nn.ReLU(inplace=True), nn.Linear(32, 1)
+        )
+
+    def forward(
+        self, views: Maps
+    ) -> tuple[Float[Tensor, "batch 1 height width"], Float[Tensor, "batch 1"]]:
+        """Return logits of "its soma" per pixel, and of "a functional neuron" per view."""
+        fine = self.fine(views)
+        middle = self.middle(functional.max_pool2d(fine, 2))
+        coarse = self.coarse(functional.max_pool2d(middle, 2))
+        maps = self.decode_middle(torch.cat([self.up_middle(coarse), middle], dim=1))
+        maps = self.decode_fine(torch.cat([self.up_fine(maps), fine], dim=1))
+        outline = self.head(maps)
+        # What lies in the outline, and the whole view.
+        inside = torch.sigmoid(outline)
+        own = (maps * inside).sum(dim=(2, 3)) / (inside.sum(dim=(2, 3)) + 1)
+        score = self.judge(torch.cat([own, coarse.mean(dim=(2, 3))], dim=1))
+        return outline, score
 
 
 def _unit(n_in: int, n_out: int, kernel: int, *, stride: int = 1, dilation: int = 1) -> nn.Module:

@@ -80,8 +80,24 @@ class TemporalConfig(FrozenConfig):
         return 1 if self.step_s is None else max(1, round(self.step_s * rate_hz))
 
 
+class OutlineConfig(FrozenConfig):
+    """The outline network: a small U-Net on the view of one candidate.
+
+    The paper's future work names a third network that knows "neuron size or closeness".
+    """
+
+    base_width: int = Field(
+        default=24, ge=2, description="Channels of the first level; the next have 2 and 3 times."
+    )
+
+
 class NetworkConfig(FrozenConfig):
-    """Both networks together, as a model folder holds them."""
+    """The networks together, as a model folder holds them."""
 
     unet: UNetConfig = UNetConfig()
     temporal: TemporalConfig = TemporalConfig()
+    outline: OutlineConfig | None = Field(
+        default=None,
+        description="The network that draws the outlines of candidates; none draws them at half "
+        "maximum (paper: morphology).",
+    )

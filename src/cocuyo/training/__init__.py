@@ -3,6 +3,7 @@
 from cocuyo.training.build import (
     Workshop,
     open_workshop,
+    train_outline,
     train_temporal,
     train_unet,
     train_verifier,
@@ -14,6 +15,7 @@ __all__ = [
     "TrainingConfig",
     "Workshop",
     "open_workshop",
+    "train_outline",
     "train_temporal",
     "train_unet",
     "train_verifier",

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from cocuyo.core import ModelError, ProgressCallback, SettingsError, ignore_progress
 from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_perceptron, write_settings
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
-from cocuyo.postprocessing import EventJudge, Perceptron, Verifier
+from cocuyo.postprocessing import VIEW_SIDE, EventJudge, Perceptron, Verifier
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
-from cocuyo.segmentation.weights import save_networks
+from cocuyo.segmentation.weights import save_networks, save_outline_network
 from cocuyo.training.dataset import prepare_recordings
 from cocuyo.training.loop import Curve, save_curve
 from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
+from cocuyo.training.outline import collect_views, fit_outline_network
 from cocuyo.training.settings import TRAININGS, TrainingConfig
 from cocuyo.training.verifier import collect_examples, fit_perceptron
 
@@ -105,7 +106,7 @@ def open_workshop(
     key: dict[str, Any] = {
         "preset": preset,
         "networks": shop.pipeline.networks.model_dump(mode="json"),
-        "training": shop.training.model_dump(mode="json", exclude={"verifier"}),
+        "training": shop.training.model_dump(mode="json", exclude={"outline", "verifier"}),
         "seed": seed,
     }
     if marker.is_file():
@@ -189,6 +190,62 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
     return curve
 
 
+def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+    """Fit the outline network on what the first two find; adds it to the model folder.
+
+    Parameters
+    ----------
+    shop : Workshop
+        After `train_temporal`.
+    progress : callable, optional
+        Called as the work goes on.
+
+    Returns
+    -------
+    Curve
+        Losses, and mean SDC of the outlines of validation neurons.
+
+    Raises
+    ------
+    SettingsError
+        If the preset has no such network.
+    ModelError
+        If there is no model folder with the first two networks.
+    """
+    outline = shop.pipeline.networks.outline
+    if outline is None:
+        msg = f"The preset {shop.preset!r} has no outline network; it draws by morphology."
+        raise SettingsError(msg)
+    _require_networks(shop)
+    training, validation = (
+        collect_views(
+            shop.model,
+            cache=shop.folder / "data" / "outlines",
+            dataset=shop.training.dataset,
+            recipe=shop.training.outline,
+            config=shop.pipeline,
+            split=split,
+            seed=shop.seed,
+            n_workers=shop.n_workers,
+            progress=progress,
+        )
+        for split in ("training", "validation")
+    )
+    network, curve = fit_outline_network(
+        training,
+        validation,
+        config=outline,
+        recipe=shop.training.outline,
+        seed=shop.seed,
+        checkpoint=shop.folder / "outline.checkpoint",
+        progress=progress,
+    )
+    save_outline_network(shop.model, network, view_side=VIEW_SIDE)
+    save_curve(curve, shop.folder, name="outline")
+    _write_curves(shop, ("unet", "temporal", "outline"))
+    return curve
+
+
 def train_verifier(
     shop: Workshop, *, progress: ProgressCallback = ignore_progress
 ) -> dict[str, dict[str, float]]:
@@ -197,7 +254,7 @@ def train_verifier(
     Parameters
     ----------
     shop : Workshop
-        After `train_temporal`.
+        After `train_temporal`, and `train_outline` where the preset has that network.
     progress : callable, optional
         Called as the work goes on.
 
@@ -211,8 +268,9 @@ def train_verifier(
     ModelError
         If there is no model folder with networks.
     """
-    if not (shop.model / "unet.xml").is_file():
-        msg = f"{shop.folder} has no trained networks; run `cocuyo train temporal` first."
+    _require_networks(shop)
+    if shop.pipeline.networks.outline is not None and not (shop.model / "outline.xml").is_file():
+        msg = f"{shop.folder} has no trained outline network; run `cocuyo train outline` first."
         raise ModelError(msg)
     training, validation = (
         collect_examples(
@@ -268,13 +326,25 @@ def _assemble(shop: Workshop, unet: UNet, temporal: TemporalNetwork) -> None:
             pipeline=shop.pipeline,
         ),
     )
-    for name in ("unet", "temporal"):
+    _write_curves(shop, ("unet", "temporal"))
+    _write_metrics(shop, {"training": _describe(shop)})
+
+
+def _require_networks(shop: Workshop) -> None:
+    if not (shop.model / "unet.xml").is_file():
+        msg = f"{shop.folder} has no trained networks; run `cocuyo train temporal` first."
+        raise ModelError(msg)
+
+
+def _write_curves(shop: Workshop, names: tuple[str, ...]) -> None:
+    """Show the learning curves of some networks in the model folder."""
+    for name in names:
         shutil.copy(shop.folder / f"{name}_curve.png", shop.model / f"{name}_curve.png")
     curves = {
         name: json.loads((shop.folder / f"{name}_curve.json").read_text(encoding="utf-8"))
-        for name in ("unet", "temporal")
+        for name in names
     }
-    _write_metrics(shop, {"curves": curves, "training": _describe(shop)})
+    _write_metrics(shop, {"curves": curves})
 
 
 def _describe(shop: Workshop) -> dict[str, Any]:

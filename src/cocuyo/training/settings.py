@@ -85,14 +85,25 @@ class TemporalRecipe(RecipeConfig):
     augment: bool = Field(default=True, description="Mirror, turn and regrade at random.")
 
 
+class OutlineRecipe(RecipeConfig):
+    """Fitting the network that draws candidates."""
+
+    epochs: int = Field(default=16, ge=1, description="Passes over the candidates.")
+    batch: int = Field(default=64, ge=1, description="Candidates in one step of the optimiser.")
+    n_training: int = Field(default=92, ge=1, description="Recordings whose candidates teach.")
+    n_validation: int = Field(
+        default=14, ge=1, description="Recordings on which the best epoch is chosen."
+    )
+
+
 class VerifierRecipe(FrozenConfig):
     """Fitting the verifier of candidates and the judge of events."""
 
     n_training: int = Field(
-        default=128, ge=1, description="Recordings whose candidates and events teach."
+        default=126, ge=1, description="Recordings whose candidates and events teach."
     )
     n_validation: int = Field(
-        default=20, ge=1, description="Recordings on which the best epoch is chosen."
+        default=16, ge=1, description="Recordings on which the best epoch is chosen."
     )
     hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of the layers.")
     epochs: int = Field(default=100, ge=1, description="Passes over the examples.")
@@ -106,6 +117,7 @@ class TrainingConfig(FrozenConfig):
     dataset: DatasetConfig = DatasetConfig()
     unet: UNetRecipe = UNetRecipe()
     temporal: TemporalRecipe = TemporalRecipe()
+    outline: OutlineRecipe = OutlineRecipe()
     verifier: VerifierRecipe = VerifierRecipe()
 
 

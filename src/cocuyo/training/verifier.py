@@ -4,41 +4,37 @@ What a recording teaches is kept in a file of its own, so that a stopped collect
 """
 
 import hashlib
-import os
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from cocuyo.core import (
+    AnyArray,
     BoolArray,
     FloatArray,
     LabelArray,
     ModelError,
     Periods,
-    Progress,
     ProgressCallback,
     RoiSet,
     ignore_progress,
     stream,
 )
 from cocuyo.evaluation.activity import TOLERANCE_S, join_periods
-from cocuyo.pipeline.analysis import analyse, network_shape
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, Perceptron, propose_events
-from cocuyo.segmentation import load_engine
+from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
-from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
+from cocuyo.training.collect import analyse_one, collect, keep
+from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.settings import VerifierRecipe
 
 _Kind = TypeVar("_Kind", bound=Perceptron)
@@ -112,24 +108,20 @@ def collect_examples(
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
-    key = hashlib.sha256((folder / "weights.safetensors").read_bytes())
+    key = hashlib.sha256((folder / WEIGHTS).read_bytes())
+    if config.networks.outline is not None:
+        key.update((folder / OUTLINE_WEIGHTS).read_bytes())
     facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES, EVENT_FEATURES)
     key.update(f"{facts} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
     kept = cache / f"{split}-{key.hexdigest()[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
-    one = partial(_examples_of, folder, kept, dataset, config, split)
-    parts: list[tuple[Examples, Examples]] = []
-
-    def add(found: Iterable[tuple[Examples, Examples]]) -> None:
-        for part in found:
-            parts.append(part)
-            progress(Progress(f"collecting examples ({split})", len(parts), number))
-
-    if n_workers <= 1:
-        add(map(one, seeds))
-    else:
-        with ProcessPoolExecutor(n_workers) as pool:
-            add(pool.map(one, seeds))
+    parts = collect(
+        partial(_examples_of, folder, kept, dataset, config, split),
+        seeds,
+        n_workers=n_workers,
+        stage=f"collecting examples ({split})",
+        progress=progress,
+    )
     candidates, events = (
         Examples(
             np.concatenate([part.features for part in kind]),
@@ -315,56 +307,35 @@ def _examples_of(
     split: Split,
     seed: int,
 ) -> tuple[Examples, Examples]:
-    path = kept / f"{seed:07d}.npz"
-    if path.is_file():
-        with np.load(path, allow_pickle=False) as stored:
-            return (
-                Examples(stored["candidates"], stored["functional"]),
-                Examples(stored["events"], stored["real"]),
-            )
-    candidates, events = _collect_one(folder, dataset, config, split, seed)
-    partial_path = path.with_name(f"{path.stem}.partial-{os.getpid()}.npz")
-    np.savez(
-        partial_path,
-        candidates=candidates.features,
-        functional=candidates.right,
-        events=events.features,
-        real=events.right,
+    def make() -> dict[str, AnyArray]:
+        candidates, events = _collect_one(folder, dataset, config, split, seed)
+        return {
+            "candidates": candidates.features,
+            "functional": candidates.right,
+            "events": events.features,
+            "real": events.right,
+        }
+
+    stored = keep(kept / f"{seed:07d}.npz", make)
+    return (
+        Examples(stored["candidates"], stored["functional"]),
+        Examples(stored["events"], stored["real"]),
     )
-    partial_path.rename(path)
-    return candidates, events
 
 
 def _collect_one(
     folder: Path, dataset: DatasetConfig, config: PipelineConfig, split: Split, seed: int
 ) -> tuple[Examples, Examples]:
-    cv2.setNumThreads(1)  # one process of several
-    rng = stream(seed, f"training.{split}.examples")
-    # Users know the diameter roughly, and record for longer or shorter.
-    length, error = np.exp(rng.uniform(np.log(0.7), np.log(2.0))), np.exp(rng.normal(0.0, 0.15))
-    simulation, recording = training_simulation(
-        seed,
-        split=split,
-        n_frames=max(32, round(dataset.n_frames * length)),
-        side_px=dataset.side_px,
-    )
-    diameter_px = float(error * simulation.config.soma_diameter_um / recording.pixel_size_um)
-    engine = load_engine(
-        folder,
-        config.networks,
-        frame_shape=network_shape(recording.frame_shape, config.scale.factor(diameter_px)),
-        engine="openvino",
-        precision="f32",
-        n_threads=1,
-    )
-    analysis = analyse(recording, config=config, diameter_px=diameter_px, engine=engine)
+    case = analyse_one(folder, dataset, config, split, seed)
+    simulation, recording, analysis = case.simulation, case.recording, case.analysis
     found = finish_candidates(
         recording,
         analysis.motion,
         analysis.maps,
         config=config,
-        diameter_px=diameter_px,
+        diameter_px=case.diameter_px,
         verifier=None,
+        engine=case.engine,
     )
     cell, certain = label_candidates(found.rois, simulation)
     usable = np.asarray(analysis.motion.flags) == 0

@@ -7,7 +7,7 @@ import pytest
 from flashing_movie import ACTIVE, DIAMETER_PX, RATE_HZ, SILENT, disc, make_movie
 from scipy import ndimage, sparse
 
-from cocuyo.core import FLAG_FLASH
+from cocuyo.core import FLAG_FLASH, ModelError
 from cocuyo.pipeline import (
     PRESETS,
     Maps,
@@ -18,14 +18,20 @@ from cocuyo.pipeline import (
 )
 from cocuyo.postprocessing import (
     FEATURES,
+    OPINION,
+    VIEW_SIDE,
     CandidateConfig,
     ValidationConfig,
     VerificationConfig,
     Verifier,
 )
 from cocuyo.preprocessing import MotionConfig
+from cocuyo.segmentation import NetworkConfig, OutlineConfig
 
-CONFIG = PRESETS["default"].model_copy(update={"motion": MotionConfig(method="none")})
+CONFIG = PRESETS["default"].model_copy(
+    update={"motion": MotionConfig(method="none"), "networks": NetworkConfig()}
+)
+WITH_OUTLINE = CONFIG.model_copy(update={"networks": NetworkConfig(outline=OutlineConfig())})
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +329,50 @@ def test_the_ring_of_a_cell_does_not_show_its_flashing_neighbour(movie, analysis
 
     # Both given, neither is in a ring but with its soft edge; not given, the neighbour is.
     assert abs(flash_in_ring(near.masks)) < 0.25 * flash_in_ring(near.masks[:1])
+
+
+class Artist:
+    """Draws a small disc in the middle of every view, and thinks something of it."""
+
+    def outline(self, views):
+        small = disc((VIEW_SIDE // 2, VIEW_SIDE // 2), 5, (VIEW_SIDE, VIEW_SIDE))
+        return np.repeat(small[None].astype(np.float32), len(views), axis=0), np.full(
+            len(views), 1.5, np.float32
+        )
+
+
+def test_the_outline_network_draws_the_rois_and_its_word_reaches_the_verifier(
+    movie, analysis, maps, found
+):
+    drawn = finish_candidates(
+        movie.recording(),
+        analysis.motion,
+        maps,
+        config=WITH_OUTLINE,
+        diameter_px=DIAMETER_PX,
+        verifier=None,
+        engine=Artist(),
+    )
+    # Radius 5 of 16 pixels a diameter.
+    expected = np.pi * (5 * DIAMETER_PX / 16) ** 2
+    np.testing.assert_allclose(drawn.rois.area_px, expected, rtol=0.5)
+    assert (found.rois.area_px > 2 * expected).all()
+    opinion = drawn.features[:, -len(OPINION) :]
+    np.testing.assert_allclose(opinion[:, 0], 1.5)
+    assert ((opinion[:, 1:] > 0) & (opinion[:, 1:] < 1)).all()
+    assert not found.features[:, -len(OPINION) :].any()
+
+
+def test_an_outline_network_without_an_engine_is_an_error(movie, analysis, maps):
+    with pytest.raises(ModelError, match="give the engine"):
+        finish_candidates(
+            movie.recording(),
+            analysis.motion,
+            maps,
+            config=WITH_OUTLINE,
+            diameter_px=DIAMETER_PX,
+            verifier=None,
+        )
 
 
 def test_progress_names_the_further_passes(movie, analysis, maps):

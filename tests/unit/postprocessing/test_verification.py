@@ -7,12 +7,14 @@ from flashing_movie import disc, transients
 from cocuyo.core import ModelError
 from cocuyo.postprocessing import (
     FEATURES,
+    OPINION,
     OWN_FEATURES,
     CandidateImage,
     Scene,
     VerificationConfig,
     Verifier,
     add_context,
+    add_opinion,
     describe_candidate,
     explain,
     find_duplicates,
@@ -230,8 +232,17 @@ def column(described, name):
 def test_context_is_added_to_what_a_candidate_shows_itself():
     found = several()
     described = context(found)
-    assert described.shape == (12, len(FEATURES))
+    assert described.shape == (12, len(FEATURES) - len(OPINION))
     np.testing.assert_array_equal(described[:, : len(OWN_FEATURES)], found)
+
+
+def test_the_networks_opinion_comes_last_and_is_limited():
+    described = context(several())
+    opinion = np.tile(np.array([[40.0, 0.7, 0.4]], np.float32), (len(described), 1))
+    with_opinion = add_opinion(described, opinion)
+    assert with_opinion.shape == (12, len(FEATURES))
+    np.testing.assert_array_equal(with_opinion[:, : described.shape[1]], described)
+    np.testing.assert_allclose(with_opinion[0, -len(OPINION) :], [8.0, 0.7, 0.4])
 
 
 def test_the_sharpest_clear_candidates_say_what_is_in_focus():
@@ -268,7 +279,7 @@ def test_the_brightest_and_the_distant_have_no_rival():
 
 
 def test_no_candidate_has_no_context():
-    assert context(several(0), centres=np.zeros((0, 2))).shape == (0, len(FEATURES))
+    assert context(several(0), centres=np.zeros((0, 2))).shape == (0, len(FEATURES) - len(OPINION))
 
 
 def test_the_score_is_that_of_a_perceptron_with_rectified_layers():

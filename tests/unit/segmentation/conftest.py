@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from cocuyo.segmentation.networks import TemporalNetwork, UNet
-from cocuyo.segmentation.weights import save_networks
+from cocuyo.segmentation.networks import OutlineNetwork, TemporalNetwork, UNet
+from cocuyo.segmentation.weights import save_networks, save_outline_network
+
+N_CHANNELS, VIEW_SIDE = 3, 12
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,6 +54,11 @@ def folder_of(tmp_path_factory, networks_of):
         if key not in folders:
             folders[key] = tmp_path_factory.mktemp("networks")
             save_networks(folders[key], *networks_of(config), config)
+            if config.outline is not None:
+                with torch.random.fork_rng():
+                    torch.manual_seed(0)
+                    network = fill(OutlineNetwork(N_CHANNELS, config.outline))
+                save_outline_network(folders[key], network, view_side=VIEW_SIDE)
         return folders[key]
 
     return save

@@ -10,16 +10,31 @@ import pytest
 import torch
 
 from cocuyo.core import MissingExtraError, ModelError
-from cocuyo.segmentation import NetworkConfig, TemporalConfig, UNetConfig, load_engine
+from cocuyo.segmentation import (
+    NetworkConfig,
+    OutlineConfig,
+    TemporalConfig,
+    UNetConfig,
+    load_engine,
+)
 from cocuyo.segmentation.engine import GRAPHS
-from cocuyo.segmentation.weights import WEIGHTS, load_networks, save_networks
+from cocuyo.segmentation.weights import (
+    OUTLINE_WEIGHTS,
+    WEIGHTS,
+    load_networks,
+    load_outline_network,
+    save_networks,
+    save_outline_network,
+)
 
 CONFIG = NetworkConfig(
     unet=UNetConfig(base_width=4, n_levels=1, aspp_rates=(1, 2)),
     temporal=TemporalConfig(hidden=4, kernel=5),
 )
+WITH_OUTLINE = CONFIG.model_copy(update={"outline": OutlineConfig(base_width=4)})
 OTHER = NetworkConfig(unet=CONFIG.unet, temporal=TemporalConfig(hidden=5))
 SHAPE = (29, 35)
+ENGINES = ["openvino", "torch"]
 
 
 @pytest.fixture
@@ -45,7 +60,7 @@ def image_of(seed):
     return image
 
 
-@pytest.fixture(params=["openvino", "torch"])
+@pytest.fixture(params=ENGINES)
 def engine(request, folder_of, no_gpu):
     return load(folder_of(CONFIG), request.param)
 
@@ -199,3 +214,52 @@ def test_openvino_reports_to_nobody_that_it_is_used(tmp_path):
     )
     assert done.returncode == 0
     assert list(home.iterdir()) == []
+
+
+def views_of(n):
+    return np.random.default_rng(n).random((n, 3, 12, 12), np.float32)
+
+
+def test_both_engines_draw_the_same_outlines(folder_of, no_gpu):
+    folder = folder_of(WITH_OUTLINE)
+    drawn = {name: load(folder, name, WITH_OUTLINE).outline(views_of(5)) for name in ENGINES}
+    for ours, reference in zip(drawn["openvino"], drawn["torch"], strict=True):
+        np.testing.assert_allclose(ours, reference, atol=1e-4)
+    outlines, scores = drawn["openvino"]
+    assert outlines.shape == (5, 12, 12)
+    assert scores.shape == (5,)
+    assert np.ptp(scores) > 0
+    assert 0 < outlines.min() < outlines.max() < 1
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_candidate_is_drawn_alike_in_whatever_company(name, folder_of, no_gpu):
+    engine = load(folder_of(WITH_OUTLINE), name, WITH_OUTLINE)
+    views = views_of(70)
+    together = engine.outline(views)
+    for i in (0, 31, 32, 69):
+        alone = engine.outline(views[i : i + 1])
+        np.testing.assert_allclose(alone[0][0], together[0][i], atol=1e-5)
+        np.testing.assert_allclose(alone[1][0], together[1][i], atol=1e-4)
+    assert [len(part) for part in engine.outline(views[:0])] == [0, 0]
+
+
+def test_a_missing_outline_network_is_named(folder):
+    with pytest.raises(ModelError, match=r"has no outline\.xml; .*complete model folder"):
+        load(folder, config=WITH_OUTLINE)
+    with pytest.raises(ModelError, match=f"has no {OUTLINE_WEIGHTS}"):
+        load(folder, "torch", WITH_OUTLINE)
+
+
+def test_outline_weights_of_another_width_are_refused(folder_of):
+    with pytest.raises(ModelError, match=r"does not fit the settings in model\.json"):
+        load_outline_network(folder_of(WITH_OUTLINE), OutlineConfig(base_width=5))
+
+
+def test_outline_weights_that_are_not_finite_are_not_written(folder_of, tmp_path):
+    network = load_outline_network(folder_of(WITH_OUTLINE), WITH_OUTLINE.outline)
+    with torch.no_grad():
+        network.head.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="not finite"):
+        save_outline_network(tmp_path, network, view_side=12)
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from cocuyo.pipeline.settings import PRESETS
-from cocuyo.segmentation import NetworkConfig, TemporalConfig, UNetConfig, temporal_inputs
+from cocuyo.segmentation import (
+    NetworkConfig,
+    OutlineConfig,
+    TemporalConfig,
+    UNetConfig,
+    temporal_inputs,
+)
 from cocuyo.training.dataset import DatasetConfig, Example
 
 
@@ -23,6 +29,7 @@ def networks():
     return NetworkConfig(
         unet=UNetConfig(base_width=4, n_levels=2, aspp_rates=(1, 2)),
         temporal=TemporalConfig(hidden=4),
+        outline=OutlineConfig(base_width=4),
     )
 
 

@@ -14,10 +14,11 @@ from cocuyo.core import SettingsError
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.settings import PRESETS
 from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, CandidateConfig
+from cocuyo.segmentation.engine import GRAPHS
 from cocuyo.training import TRAININGS, TrainingConfig, open_workshop
 from cocuyo.training.dataset import DatasetConfig, training_simulation
 from cocuyo.training.loop import Curve
-from cocuyo.training.settings import TemporalRecipe, UNetRecipe, VerifierRecipe
+from cocuyo.training.settings import OutlineRecipe, TemporalRecipe, UNetRecipe, VerifierRecipe
 
 # With this seed, clearly active neurons lie among silent cells in every small recording.
 SEED = 16
@@ -26,6 +27,8 @@ TINY = TrainingConfig(
     dataset=DatasetConfig(n_training=2, n_validation=1, n_frames=64, side_px=64),
     unet=UNetRecipe(epochs=2, batch=2, crop_px=32, frames_per_recording=2),
     temporal=TemporalRecipe(epochs=2, batch=1, crop_px=32, chunk_steps=5),
+    # Long enough to draw neurons: the verifier learns from what it draws.
+    outline=OutlineRecipe(n_training=3, n_validation=1, epochs=60, batch=8, learning_rate=1e-2),
     verifier=VerifierRecipe(n_training=2, n_validation=1, hidden=(4,), epochs=5),
 )
 
@@ -53,9 +56,9 @@ def train(what, folder, *options):
 
 @pytest.fixture(scope="module")
 def trained(tiny, tmp_path_factory):
-    """Folder after all three commands."""
+    """Folder after all commands."""
     folder = tmp_path_factory.mktemp("training")
-    for what in ("unet", "temporal", "verifier"):
+    for what in ("unet", "temporal", "outline", "verifier"):
         assert train(what, folder) == 0
     return folder
 
@@ -63,13 +66,15 @@ def trained(tiny, tmp_path_factory):
 def test_the_commands_make_a_whole_model_folder(trained):
     assert {path.name for path in (trained / "model").iterdir()} >= {
         "weights.safetensors",
-        *(f"{graph}.{end}" for graph in ("unet", "step", "classify") for end in ("xml", "bin")),
+        *(f"{graph}.{end}" for graph in (*GRAPHS, "outline") for end in ("xml", "bin")),
+        "outline.safetensors",
         "verifier.safetensors",
         "events.safetensors",
         "model.json",
         "metrics.json",
         "unet_curve.png",
         "temporal_curve.png",
+        "outline_curve.png",
     }
 
 
@@ -83,9 +88,9 @@ def test_the_model_holds_the_settings_of_its_run(trained, pipeline):
 
 def test_the_metrics_tell_how_the_training_went(trained):
     metrics = json.loads((trained / "model" / "metrics.json").read_text(encoding="utf-8"))
-    for network in ("unet", "temporal"):
+    for network in ("unet", "temporal", "outline"):
         curve = metrics["curves"][network]
-        assert len(curve["loss"]) == len(curve["score"]) == 2
+        assert len(curve["loss"]) == len(curve["score"]) == getattr(TINY, network).epochs
         assert np.isfinite(curve["loss"]).all()
         assert all(0 <= score <= 1 for score in curve["score"])
     assert metrics["training"]["seed"] == SEED
@@ -95,7 +100,7 @@ def test_the_metrics_tell_how_the_training_went(trained):
         assert 0 <= metrics[name]["validation_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("network", ["unet", "temporal"])
+@pytest.mark.parametrize("network", ["unet", "temporal", "outline"])
 def test_the_model_folder_shows_its_learning_curves(network, trained):
     picture = cv2.imread(str(trained / "model" / f"{network}_curve.png"))
     assert picture.shape == (420, 720, 3)
@@ -122,6 +127,34 @@ def test_the_verifier_of_the_model_scores_the_candidates(trained, pipeline):
         (trained / "verifier.aside").rename(trained / "model" / "verifier.safetensors")
     assert len(with_verifier.rois) == len(without.rois) > 0
     assert (with_verifier.rois.score != without.rois.score).any()
+
+
+def test_the_verifier_waits_for_the_outline_network(trained, capsys):
+    graph = trained / "model" / "outline.xml"
+    graph.rename(trained / "outline.aside")
+    try:
+        assert train("verifier", trained) == 1
+    finally:
+        (trained / "outline.aside").rename(graph)
+    assert "run `cocuyo train outline` first" in capsys.readouterr().err
+
+
+def test_a_preset_without_outline_network_says_so(tmp_path, capsys):
+    assert train("outline", tmp_path, "--preset", "paper") == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "'paper' has no outline network" in error
+
+
+def test_drawn_candidates_are_not_drawn_again(trained, monkeypatch):
+    fitted = (trained / "model" / "outline.safetensors").read_bytes()
+
+    def fail(*_):
+        raise AssertionError
+
+    monkeypatch.setattr("cocuyo.training.outline.label_views", fail)
+    assert train("outline", trained) == 0
+    assert (trained / "model" / "outline.safetensors").read_bytes() == fitted
 
 
 def test_what_was_collected_is_not_collected_again(trained, monkeypatch):
@@ -156,7 +189,12 @@ def test_a_folder_of_another_training_is_refused_in_one_line(trained, capsys):
 
 
 @pytest.mark.parametrize(
-    ("what", "first"), [("temporal", "cocuyo train unet"), ("verifier", "cocuyo train temporal")]
+    ("what", "first"),
+    [
+        ("temporal", "cocuyo train unet"),
+        ("outline", "cocuyo train temporal"),
+        ("verifier", "cocuyo train temporal"),
+    ],
 )
 def test_a_command_too_early_names_the_one_before(what, first, tiny, tmp_path, capsys):
     assert train(what, tmp_path / "empty") == 1
