@@ -55,6 +55,9 @@ def starting(page: Any) -> None:
     """Choose the recording."""
     page.click("text=recording.tif")
     page.wait_for_selector("#run-form")
+    hide = "(place) => { place.textContent = '/home/me/data'; }"
+    for selector in ("#counts", ".where"):
+        page.eval_on_selector(selector, hide)
 
 
 def take(demo: Path, folder: Path) -> None:

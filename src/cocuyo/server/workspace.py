@@ -245,7 +245,7 @@ class Workspace:
         dict
             Plain JSON.
         """
-        path = self.locate(request.text("path"))
+        path = self._recording(request)
         facts = inspect_recording(path, **self._reading(request))
         folder = _result_folder(path)
         return {
@@ -254,6 +254,16 @@ class Workspace:
             "out": folder.name,
             "exists": folder.exists(),
         }
+
+    def _recording(self, request: Request) -> Path:
+        """Find the recording of a request; its result has its place within the folder too."""
+        path = self.locate(request.text("path"))
+        if path == self.root:
+            msg = (
+                f"Start cocuyo view in {self.root.parent} to take {self.root.name} as a recording."
+            )
+            raise RequestError(HTTPStatus.FORBIDDEN, msg)
+        return path
 
     def _reading(self, request: Request) -> dict[str, Any]:
         chosen: dict[str, Any] = {
@@ -282,7 +292,7 @@ class Workspace:
         Job
             The run.
         """
-        path = self.locate(request.text("path"))
+        path = self._recording(request)
         preset = request.text("preset", default="default")
         if preset not in _PRESETS:
             msg = f"preset is {preset!r}; it must be one of {', '.join(_PRESETS)}."

@@ -53,6 +53,13 @@ def test_nothing_outside_is_read(client, path):
         assert "etc" not in answer.json["error"].replace(path, "")
 
 
+def test_the_folder_itself_is_no_recording_as_its_result_would_lie_outside(client, root):
+    for path in ("", ".", "below/.."):
+        assert client.post("api/inspect", {"path": path}).status == 403
+        assert client.post("api/run", {"path": path, "frame_rate_hz": 8}).status == 403
+    assert [each.name for each in root.parent.iterdir() if "cocuyo" in each.name] == []
+
+
 def test_a_link_that_leads_out_is_not_followed(client, root, tmp_path):
     try:
         (root / "way_out.tif").symlink_to(tmp_path / "outside.tif")

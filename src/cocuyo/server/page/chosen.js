@@ -87,7 +87,7 @@ export function showChosen(store, actions) {
       header.append(el("h2", {}, store.rois.size ? "No ROI chosen" : "No ROI"));
       body.push(el("p", { class: "soft" }, store.rois.size
         ? "Click one in the picture or in the list, press j for the first, or n for the one that most needs a look."
-        : "The run found no candidate. Draw one with New (d), and its trace is read at once."));
+        : `The run found no candidate. Draw one with New (d)${store.facts.movie ? ", and its trace is read at once" : ""}.`));
     }
     if (marked) header.append(el("span", { class: "chip edited" }, `${marked} marked`));
     const none = !roi && !marked;

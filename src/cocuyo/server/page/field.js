@@ -210,9 +210,9 @@ export class Field {
     }
     context.globalAlpha = 1;
     context.setLineDash([]);
-    for (const id of store.marked) this.emphasise(context, id, "#ffb54a", 2.4 * width);
+    for (const id of store.marked) this.emphasise(context, id, "#ffb54a", 1.8 * width);
     if (this.hovered && this.hovered !== store.chosen) this.emphasise(context, this.hovered, "#ffffff", 1.3 * width);
-    if (store.chosen !== null) this.emphasise(context, store.chosen, "#ffffff", 2.1 * width);
+    if (store.chosen !== null) this.emphasise(context, store.chosen, "#ffffff", 1.5 * width);
     if (this.draft) this.draft(context, width);
   }
 
@@ -221,7 +221,7 @@ export class Field {
     if (!roi) return;
     const path = this.path(roi);
     context.strokeStyle = "rgba(0,0,0,.75)";
-    context.lineWidth = 2.2 * width;
+    context.lineWidth = 2 * width;
     context.stroke(path);
     context.strokeStyle = colour;
     context.lineWidth = width;

@@ -175,7 +175,7 @@ class Panel {
     });
     const form = el("form", { id: "run-form" }, el("h2", {}, noRate ? "Say what is missing" : "Change what the file says, if it is wrong"),
       el("div", { class: "fields" }, ...fields,
-        el("label", {}, "Method", el("select", { name: "preset" }, el("option", { value: "default" }, "default: cocuyo's own"),
+        el("label", { class: "wide" }, "Method", el("select", { name: "preset" }, el("option", { value: "default" }, "default: cocuyo's own"),
           el("option", { value: "paper" }, "paper: as published"), el("option", { value: "srname" }, "srname: without networks")))),
       found.exists ? el("label", { class: "line" }, el("input", { type: "checkbox", name: "overwrite" }), `Replace ${found.out}, which is there already`) : null,
       el("div", { class: "buttons" }, el("button", { class: "main run", id: "run" }, "Run"), el("span", { class: "soft" }, `Writes ${found.out} beside the recording.`)));
