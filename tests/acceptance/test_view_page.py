@@ -107,6 +107,10 @@ class Page:
     def wait_for_edits(self, n):
         self.wait("(n) => window.cocuyo.store.history.n_edits === n", n)
 
+    def wait_for_chosen(self):
+        self.wait("window.cocuyo.store.chosen !== null")
+        return self.chosen
+
     def wait_for_trace(self, name):
         self.wait("(id) => document.getElementById('plot').dataset.shows === id", name)
 
@@ -268,14 +272,14 @@ def test_marked_rois_are_merged_and_parted_again(opened, folder):
     found = Result.load(folder / "slice.cocuyo").rois
     opened.press("j", "x", "j", "m")
     opened.wait_for_edits(1)
-    made = opened.chosen
+    made = opened.wait_for_chosen()
     opened.wait_for_trace(made)
     now = state(folder).rois
     assert made in now.ids
     assert now.area_px[now.ids.index(made)] == found.area_px[:2].sum()
     opened.press("s")
     opened.wait_for_edits(2)
-    opened.wait_for_trace(opened.chosen)
+    opened.wait_for_trace(opened.wait_for_chosen())
     parts = state(folder).rois
     assert made not in parts.ids
     assert parts.area_px[-2:].sum() == found.area_px[:2].sum()
@@ -302,7 +306,7 @@ def test_a_polygon_is_drawn_with_the_mouse(opened, folder):
         opened.page.mouse.click(*opened.place(*corner))
     opened.press("Enter")
     opened.wait_for_edits(1)
-    opened.wait_for_trace(opened.chosen)
+    opened.wait_for_trace(opened.wait_for_chosen())
     (edit,) = edits(folder)
     assert edit.kind == "draw"
     rois = state(folder).rois
@@ -314,7 +318,7 @@ def test_a_polygon_is_drawn_without_a_mouse(opened, folder):
     opened.press("d", "Space", *["Shift+ArrowRight"], "Space", "Shift+ArrowDown", "Space")
     opened.press("Shift+ArrowLeft", "Space", "Enter")
     opened.wait_for_edits(1)
-    opened.wait_for_trace(opened.chosen)
+    opened.wait_for_trace(opened.wait_for_chosen())
     rois = state(folder).rois
     assert 16 <= rois.area_px[-1] <= 36
 

@@ -105,9 +105,12 @@ export class Store extends EventTarget {
       this.marked.delete(id);
     }
     for (const roi of changes.rois) this.rois.set(roi.id, roi);
-    if (this.chosen !== null && !this.rois.has(this.chosen)) this.chosen = null;
+    const left = this.chosen !== null && !this.rois.has(this.chosen);
+    // What was made of the chosen ROI takes its place, in the other windows too.
+    if (left) this.chosen = changes.rois.find((roi) => roi.parents.includes(this.chosen))?.id ?? null;
     this.arrange();
     this.emit("rois", changes.rois.map((roi) => roi.id));
+    if (left) this.emit("chosen", { reveal: false });
   }
 
   /** Sort and filter; the chosen ROI stays chosen even where it is not listed. */
