@@ -289,9 +289,11 @@ class ReadingOptions:
     frames : tuple of (int or None), or None
         First frame and the one after the last, counted from 0.
     dataset : str or None
-        Name of the data set in an HDF5 file.
+        Which movie of a file with several.
     channel, plane : int or None
         Index from 0 in a stack with several channels or planes.
+    axes : str or None
+        Letters of an array's axes in the order of the file.
     timestamps : str or None
         Path of a file with the time of each frame.
     join : bool
@@ -305,6 +307,7 @@ class ReadingOptions:
     dataset: str | None = None
     channel: int | None = None
     plane: int | None = None
+    axes: str | None = None
     timestamps: str | None = None
     join: bool = False
 
@@ -337,12 +340,21 @@ _RECORDING_OPTIONS = (
         metavar="A:B",
         help="Use frames A to B only (from 0, B not included; either end may be left out).",
     ),
-    click.option("--dataset", metavar="NAME", help="Data set to read from an HDF5 file."),
+    click.option(
+        "--dataset",
+        metavar="NAME",
+        help="Which movie to read from a file with several (a data set, series, image, scene).",
+    ),
     click.option(
         "--channel", type=int, metavar="N", help="Channel to read from a stack of several (from 0)."
     ),
     click.option(
         "--plane", type=int, metavar="N", help="Plane (Z) to read from a stack of several (from 0)."
+    ),
+    click.option(
+        "--axes",
+        metavar="LETTERS",
+        help="Order of the axes in HDF5, NWB, MATLAB, Zarr or .npy, such as TYX or TXY.",
     ),
     click.option(
         "--timestamps",
@@ -413,6 +425,7 @@ def open_from_options(paths: Sequence[str], reading: ReadingOptions) -> "Recordi
         dataset=reading.dataset,
         channel=reading.channel,
         plane=reading.plane,
+        axes=reading.axes,
         timestamps=reading.timestamps,
         join=reading.join,
     )
@@ -452,7 +465,8 @@ Examples:
 def inspect(recordings: tuple[str, ...], reading: ReadingOptions, as_json: bool) -> None:
     """Say what is in a recording, how it will be read and what is missing.
 
-    REC is a file (TIFF, AVI, MP4, MKV, HDF5, .npy) or a folder of frames or parts.
+    REC is a file (TIFF, AVI, MP4, MKV, HDF5, NWB, MATLAB, .npy, ND2, CZI, LIF, ISXD), a Zarr or
+    OME-Zarr store, or a folder of frames, of parts or of a UCLA Miniscope.
     """
     import dataclasses
     import json

@@ -245,7 +245,15 @@ def test_one_frame_is_no_recording(run_refused, write_tiff, small):
 def test_frames_smaller_than_a_cell_are_refused(run_refused, write_tiff, small):
     line = run_refused(write_tiff(small[:, :7, :9]))
     assert "soma diameter comes out as 7.3 px in frames of 7 x 9" in line
-    assert "--pixel-size" in line
+    assert "This diameter was assumed from the usual 11 µm, not given." in line
+    assert "Check --pixel-size and --diameter." in line
+
+
+def test_a_given_diameter_that_does_not_fit_is_not_called_assumed(run_refused, write_tiff, small):
+    line = run_refused(write_tiff(small), "--diameter", "200")
+    assert "soma diameter comes out as" in line
+    assert "Check --pixel-size and --diameter." in line
+    assert "assumed" not in line
 
 
 @pytest.mark.parametrize(
@@ -297,7 +305,7 @@ def test_a_missing_frame_rate_names_the_option(refused, write_tiff, small):
         (("--frames", "-3:9"), "--frames A:B needs 0 <= A < B <= 60"),
         (("--frames", "60:"), "--frames A:B needs 0 <= A < B <= 60"),
         (("--frames", "3:4"), "a single frame in the range asked for"),
-        (("--dataset", "movie"), "is not an HDF5 file"),
+        (("--dataset", "movie"), "is a TIFF file and has none"),
         (("--timestamps", "absent.csv"), "cannot be read from absent.csv: No such file"),
         (("--exclude", "absent.png"), "absent.png cannot be read"),
         (("--config", "absent.toml"), "absent.toml cannot be read: No such file"),

@@ -5,6 +5,7 @@ from cocuyo.io.edits import EditLog, TraceStore, read_edits
 from cocuyo.io.ensembles import read_stimuli, save_ensembles
 from cocuyo.io.export import ExportOptions, check_export, export_path, export_result
 from cocuyo.io.nwb import ExternalMovie, NwbMetadata, read_metadata
+from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.recordings import (
     RecordingFacts,
     file_identity,
@@ -23,14 +24,18 @@ from cocuyo.io.results import (
     start_partial,
     work_folder,
 )
+from cocuyo.io.sources import Source
 from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
+    "Choice",
     "EditLog",
     "ExportOptions",
     "ExternalMovie",
     "NwbMetadata",
+    "Reader",
     "RecordingFacts",
+    "Source",
     "TraceStore",
     "check_destination",
     "check_export",

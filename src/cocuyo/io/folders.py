@@ -1,17 +1,21 @@
 """Recordings that are folders: one image per frame, or the parts of a movie."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from cocuyo.core import AnyArray, Movie, RecordingError
+from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray
+from cocuyo.io.readers import Choice, Reader, open_file
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
     GREY_NOTE,
     MAX_FRAME_PIXELS,
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    VIDEO_SUFFIXES,
     JoinedMovie,
     Source,
     decode_picture,
@@ -21,41 +25,40 @@ from cocuyo.io.sources import (
 )
 from cocuyo.io.tiff import Page, walk_pages
 
-MOVIE_SUFFIXES = frozenset((".avi", ".mp4", ".mkv", ".mov", ".m4v", ".npy", ".h5", ".hdf5", ".hdf"))
-TIFF_SUFFIXES = frozenset((".tif", ".tiff", ".btf", ".tf8"))
-PICTURE_SUFFIXES = frozenset((".png",))
-
-OpenFile = Callable[[Path], Source]
+_MOVIE_SUFFIXES = VIDEO_SUFFIXES | {".npy", ".h5", ".hdf5", ".hdf"}
 
 
-def open_folder(folder: Path, open_file: OpenFile) -> Source:
-    """Open a folder as one recording, its files in natural order.
+class FolderReader(Reader):
+    """Folders of images, one per frame, or of the parts of a movie, in natural order."""
 
-    Parameters
-    ----------
-    folder : Path
-        A folder of images, one per frame, or of the parts of a movie.
-    open_file : callable
-        Opens one file.
+    name = "a folder"
+    options = frozenset(("dataset", "channel", "plane", "axes"))
 
-    Returns
-    -------
-    Source
-        The frames of all files, one after the other.
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Say whether it is a folder; `open` says what is wrong with one."""
+        return path.is_dir()
 
-    Raises
-    ------
-    RecordingError
-        If the folder holds no frames, or those of more than one recording.
-    """
-    files = recording_files(folder)
-    if files[0].suffix.lower() in PICTURE_SUFFIXES:
-        source = _open_images(folder, files, _PngFrame)
-    elif files[0].suffix.lower() in TIFF_SUFFIXES and _is_single(files[0], open_file):
-        source = _open_images(folder, files, _TiffFrame)
-    else:
-        source = join_sources([open_file(file) for file in files], [str(f) for f in files])
-    return replace(source, notes=(*source.notes, *_gaps(files)))
+    def open(self, path: Path, choice: Choice) -> Source:
+        """Open a folder as one recording.
+
+        Raises
+        ------
+        RecordingError
+            If the folder holds no frames, or those of more than one recording.
+        """
+        files = recording_files(path)
+        if files[0].suffix.lower() in PICTURE_SUFFIXES:
+            source = _open_images(path, files, _PngFrame)
+        elif files[0].suffix.lower() in TIFF_SUFFIXES and _is_single(files[0], choice):
+            source = _open_images(path, files, _TiffFrame)
+        else:
+            sources = [open_file(file, choice) for file in files]
+            source = join_sources(sources, [str(f) for f in files])
+        return replace(source, notes=(*source.notes, *_gaps(files)))
+
+    def files(self, path: Path) -> list[Path]:
+        """List the files of the recording; others in the folder are left aside."""
+        return recording_files(path)
 
 
 def recording_files(folder: Path) -> list[Path]:
@@ -81,7 +84,7 @@ def recording_files(folder: Path) -> list[Path]:
         suffix = file.suffix.lower()
         if file.name.startswith(".") or not file.is_file():
             continue
-        if suffix in MOVIE_SUFFIXES | TIFF_SUFFIXES | PICTURE_SUFFIXES:
+        if suffix in _MOVIE_SUFFIXES | TIFF_SUFFIXES | PICTURE_SUFFIXES:
             kind = "tiff" if suffix in TIFF_SUFFIXES else suffix
             letters = re.sub(r"[\d\W_]+", "", file.stem).casefold()
             groups.setdefault((kind, letters), []).append(file)
@@ -177,6 +180,7 @@ def join_sources(sources: Sequence[Source], names: Sequence[str]) -> Source:
             f"The parts say different frame rates ({min(rates):.6g} to {max(rates):.6g} Hz); "
             "that of the first is used."
         )
+    times = _join_times(sources, notes)
     return replace(
         first,
         movie=JoinedMovie([source.movie for source in used]),
@@ -184,7 +188,23 @@ def join_sources(sources: Sequence[Source], names: Sequence[str]) -> Source:
         n_promised=sum(source.n_promised for source in sources),
         damage=damage,
         notes=tuple(dict.fromkeys(notes)),
+        timestamps_s=times,
     )
+
+
+def _join_times(sources: Sequence[Source], notes: list[str]) -> TimeArray | None:
+    """Put the times of the parts one after the other, where they go on from part to part."""
+    given = [source.timestamps_s for source in sources if source.timestamps_s is not None]
+    if not given:
+        return None
+    times = np.concatenate(given)
+    if len(given) == len(sources) and np.all(np.diff(times) > 0):
+        return times
+    notes.append(
+        "The times in the parts do not go on from one to the next; they are not used. "
+        "Give them with --timestamps, or a rate with --frame-rate."
+    )
+    return None
 
 
 def _size(movie: Movie) -> str:
@@ -291,8 +311,8 @@ class ImagesMovie:
         return block
 
 
-def _is_single(file: Path, open_file: OpenFile) -> bool:
-    return open_file(file).movie.shape[0] == 1
+def _is_single(file: Path, choice: Choice) -> bool:
+    return open_file(file, choice).movie.shape[0] == 1
 
 
 def _open_images(

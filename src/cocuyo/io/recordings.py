@@ -1,10 +1,9 @@
 """Opening recordings: any file, folder or list of parts becomes one `Recording`."""
 
-import codecs
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,160 +17,22 @@ from cocuyo.core import (
     TimeArray,
     TruncatedRecordingError,
 )
-from cocuyo.io.folders import (
-    MOVIE_SUFFIXES,
-    PICTURE_SUFFIXES,
-    TIFF_SUFFIXES,
-    join_sources,
-    open_folder,
-    recording_files,
-)
+from cocuyo.io.folders import join_sources
+from cocuyo.io.readers import Choice, describe_unknown, find_reader, open_file, read_head
 from cocuyo.io.sources import PartOfMovie, Source, decode_picture, natural_key
 
 PathLike = str | Path
 
-_FORMATS_READ = "TIFF, AVI, MP4, MKV, HDF5, .npy, or a folder of these or of PNG images"
-_MASKS_READ = "a mask from a TIFF, PNG or .npy file with one image"
-_SUFFIXES = {
-    "tiff": TIFF_SUFFIXES,
-    "npy": frozenset((".npy",)),
-    "hdf5": frozenset((".h5", ".hdf5", ".hdf", ".nwb", ".mat")),
-    "png": PICTURE_SUFFIXES,
-}
 _MAX_DIFFERENCE = 0.01  # of a rate or pixel size before a note says that user and file differ
 # Outside it a rate is a slip of the unit; the fastest cameras take some thousand frames per second.
 _RATE_RANGE_HZ = (1e-4, 1e4)
-
-
-# --- Kinds of file -----------------------------------------------------------------------------
-
-
-_SIGNATURES = {
-    "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    "npy": (b"\x93NUMPY",),
-    "hdf5": (b"\x89HDF\r\n\x1a\n",),
-    "video": (b"\x1aE\xdf\xa3",),  # Matroska
-    "png": (b"\x89PNG\r\n\x1a\n",),
-}
-
-
-def _sniff(path: Path, *, role: str = "recording", read: str = _FORMATS_READ) -> str:
-    """Say what a file is by its first bytes.
-
-    Raises
-    ------
-    RecordingError
-        If it is none of the kinds that can be read; `role` and `read` say what was wanted.
-    """
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}."
-        raise RecordingError(msg) from error
-    if not head:
-        msg = f"{path} is empty (0 bytes); copy it again from where it was recorded."
-        raise RecordingError(msg)
-    for kind, starts in _SIGNATURES.items():
-        if head.startswith(starts):
-            return kind
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "video"
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):  # MP4 and QuickTime
-        return "video"
-    return _refuse_kind(path, head, role, read)
-
-
-def _refuse_kind(path: Path, head: bytes, role: str, read: str) -> str:
-    if path.suffix.lower() in _SUFFIXES["hdf5"]:
-        import h5py
-
-        if h5py.is_hdf5(path):  # a user block may stand before the signature
-            return "hdf5"
-    if head[:3] == b"\xff\xd8\xff":
-        what = "a JPEG image, a single frame with lossy values"
-    elif head[:4] == b"PK\x03\x04":
-        what = "a ZIP archive (as .npz and .zip are); unpack it, or save the movie as .npy or TIFF"
-    elif head[:4] in (b"GIF8", b"%PDF"):
-        what = "a GIF or PDF file"
-    elif _is_text(head):
-        what = "a text file"
-    else:
-        what = "not a kind of file that cocuyo knows, or its beginning is damaged"
-    msg = f"{path} is not a {role}: it is {what}. cocuyo reads {read}."
-    raise RecordingError(msg)
-
-
-def _is_text(head: bytes) -> bool:
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return all(letter.isprintable() or letter in "\t\n\r\ufeff" for letter in text)
-
-
-def _open_file(
-    path: Path, *, dataset: str | None, channel: int | None, plane: int | None
-) -> Source:
-    kind = _sniff(path)
-    if dataset is not None and kind != "hdf5":
-        msg = f"A data set ({dataset}) was named, but {path} is not an HDF5 file."
-        raise RecordingError(msg)
-    if kind == "tiff":
-        from cocuyo.io.tiff import open_tiff
-
-        source = open_tiff(path, channel=channel, plane=plane)
-    elif kind == "npy":
-        from cocuyo.io.arrays import open_npy
-
-        source = open_npy(path, channel=channel, plane=plane)
-    elif kind == "hdf5":
-        from cocuyo.io.arrays import open_hdf5
-
-        source = open_hdf5(path, dataset=dataset, channel=channel, plane=plane)
-    elif kind == "video":
-        from cocuyo.io.video import open_video
-
-        source = open_video(path)
-    else:
-        msg = (
-            f"{path} is a PNG image, a single frame. "
-            "Give the folder that holds the frames as images."
-        )
-        raise RecordingError(msg)
-    suffix = path.suffix.lower()
-    fitting = _SUFFIXES.get(kind, MOVIE_SUFFIXES)
-    named = any(suffix in suffixes for suffixes in (*_SUFFIXES.values(), MOVIE_SUFFIXES))
-    if named and suffix not in fitting:
-        note = f"The name ends in {suffix}, but the content is {source.format}; it is read so."
-        source = replace(source, notes=(note, *source.notes))
-    return source
-
-
-def _open_path(
-    path: Path, *, dataset: str | None, channel: int | None, plane: int | None
-) -> Source:
-    if not path.exists():
-        msg = f"{path} does not exist; check its name and folder."
-        raise RecordingError(msg)
-    if path.is_dir():
-        return open_folder(
-            path,
-            lambda part: _open_file(part, dataset=dataset, channel=channel, plane=plane),
-        )
-    return _open_file(path, dataset=dataset, channel=channel, plane=plane)
 
 
 # --- Opening -----------------------------------------------------------------------------------
 
 
 def _open_source(
-    path: PathLike | Sequence[PathLike],
-    *,
-    dataset: str | None,
-    channel: int | None,
-    plane: int | None,
-    join: bool,
+    path: PathLike | Sequence[PathLike], choice: Choice, *, join: bool
 ) -> tuple[Source, tuple[str, ...], str]:
     """Open one path or several; give the source, the paths and a name."""
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(part) for part in path]
@@ -186,11 +47,15 @@ def _open_source(
         raise RecordingError(msg)
     if len(paths) > 1:
         paths.sort(key=lambda part: (natural_key(str(part.parent)), natural_key(part.name)))
-    sources = [_open_path(p, dataset=dataset, channel=channel, plane=plane) for p in paths]
+    for part in paths:
+        if not part.exists():
+            msg = f"{part} does not exist; check its name and folder."
+            raise RecordingError(msg)
+    sources = [open_file(part, choice) for part in paths]
     source = join_sources(sources, [str(p) for p in paths])
     resolved = paths[0].resolve()
     name = resolved.name if resolved.is_dir() else resolved.stem
-    name = name.removesuffix(".ome") or "recording"
+    name = name.removesuffix(".zarr").removesuffix(".ome") or "recording"
     return source, tuple(str(p) for p in paths), name
 
 
@@ -292,12 +157,12 @@ def _open(
     dataset: str | None,
     channel: int | None,
     plane: int | None,
+    axes: str | None,
     timestamps: PathLike | TimeArray | Sequence[float] | None,
     join: bool,
 ) -> _Opened:
-    source, paths, name = _open_source(
-        path, dataset=dataset, channel=channel, plane=plane, join=join
-    )
+    choice = Choice(dataset=dataset, channel=channel, plane=plane, axes=axes)
+    source, paths, name = _open_source(path, choice, join=join)
     label = paths[0] if len(paths) == 1 else f"The joined recording ({len(paths)} parts)"
     n_all = max(source.movie.shape[0], source.n_promised)
     start, stop, notes = _frame_range(source, frames, label)
@@ -315,6 +180,11 @@ def _open(
         times = _take_times(timestamps, start, stop, n_all)
         rate_origin = "the timestamps"
         notes.append("The times of the frames come from the timestamps given.")
+    elif source.timestamps_s is not None and frame_rate_hz is not None:
+        notes.append(f"The times of the frames ({source.timestamps_origin}) are not used.")
+    elif source.timestamps_s is not None:
+        times = np.asarray(source.timestamps_s[start:stop], np.float64)
+        rate, rate_origin = None, source.timestamps_origin
     movie = source.movie
     if (start, stop) != (0, movie.shape[0]):
         movie = PartOfMovie(movie, start, stop)
@@ -372,14 +242,17 @@ def open_recording(
     dataset: str | None = None,
     channel: int | None = None,
     plane: int | None = None,
+    axes: str | None = None,
     timestamps: PathLike | TimeArray | Sequence[float] | None = None,
     join: bool = False,
 ) -> Recording:
     """Open a recording; its frames are read later, in blocks.
 
     Reads TIFF (also BigTIFF, ImageJ, OME, and pages written one by one), AVI, MP4, MKV, HDF5,
-    ``.npy``, and folders of single images or of parts of a movie in natural order (``msCam2``
-    before ``msCam10``). What a file is, is told by its content, not by its name.
+    NWB, MATLAB 7.3, ``.npy``, Zarr and OME-Zarr, ND2, CZI, LIF, Inscopix, folders of a UCLA
+    Miniscope, and folders of single images or of parts of a movie in natural order (``msCam2``
+    before ``msCam10``). What a file is, is told by its content, not by its name. Other packages
+    may add readers.
 
     Parameters
     ----------
@@ -394,9 +267,13 @@ def open_recording(
     frames : tuple of (int or None), optional
         First frame and the one after the last, from 0; None is an open end.
     dataset : str, optional
-        Path of the data set in an HDF5 file; needed unless only one fits.
+        Which movie of a file with several: the path of a data set in HDF5, NWB, Zarr; a variable
+        in MATLAB; an image in LIF; a scene in CZI; a position in ND2. Needed unless only one fits.
     channel, plane : int, optional
         Which to read of a stack with several channels or planes, from 0.
+    axes : str, optional
+        Order of the axes in an array file (HDF5, NWB, MATLAB, Zarr, ``.npy``), where it does not
+        say it or says it wrongly: letters such as ``TYX`` or ``TXY``.
     timestamps : str, Path or array of float64, shape (n_frames,), optional
         Time of each frame in seconds, or a text file with them.
     join : bool, default: False
@@ -415,7 +292,7 @@ def open_recording(
         If it is absent, empty, no recording, a single frame, or needs a choice of channel,
         plane or data set.
     MissingExtraError
-        If its compression needs the extra ``formats``.
+        If it needs a package that is not installed; the message has the command that installs it.
 
     Examples
     --------
@@ -436,6 +313,7 @@ def open_recording(
         dataset=dataset,
         channel=channel,
         plane=plane,
+        axes=axes,
         timestamps=timestamps,
         join=join,
     ).recording
@@ -522,6 +400,7 @@ def inspect_recording(
     dataset: str | None = None,
     channel: int | None = None,
     plane: int | None = None,
+    axes: str | None = None,
     timestamps: PathLike | TimeArray | Sequence[float] | None = None,
     join: bool = False,
 ) -> RecordingFacts:
@@ -536,9 +415,11 @@ def inspect_recording(
     frames : tuple of (int or None), optional
         First frame and the one after the last, from 0.
     dataset : str, optional
-        Path of the data set in an HDF5 file.
+        Which movie of a file with several.
     channel, plane : int, optional
         Which to read of a stack with several.
+    axes : str, optional
+        Order of the axes in an array file.
     timestamps : str, Path or array of float64, shape (n_frames,), optional
         Time of each frame in seconds, or a text file with them.
     join : bool, default: False
@@ -563,6 +444,7 @@ def inspect_recording(
         dataset=dataset,
         channel=channel,
         plane=plane,
+        axes=axes,
         timestamps=timestamps,
         join=join,
     )
@@ -634,7 +516,12 @@ def _files(paths: Sequence[PathLike]) -> list[Path]:
     """List the files that a recording's paths stand for."""
     files: list[Path] = []
     for path in map(Path, paths):
-        files.extend(recording_files(path) if path.is_dir() else [path])
+        try:
+            files.extend(find_reader(path)[0].files(path))
+        except RecordingError:  # no recording, but a file of ROIs, say
+            if path.is_dir():
+                raise
+            files.append(path)
     return files
 
 
@@ -703,27 +590,7 @@ def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
         If it is absent, no image, of another size, or leaves no pixel.
     """
     path = Path(path)
-    kind = _sniff(path, role="mask", read=_MASKS_READ)
-    if kind == "tiff":
-        from cocuyo.io.tiff import read_first_page
-
-        image: AnyArray = read_first_page(path)
-    elif kind == "npy":
-        try:
-            # Mapped, so that sizes in a damaged header ask for no memory.
-            image = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OverflowError) as error:
-            msg = f"{path} is a damaged .npy file: {error}"
-            raise RecordingError(msg) from error
-    elif kind == "png":
-        decoded = decode_picture(path)
-        if decoded is None:
-            msg = f"{path} is a damaged PNG image; save it again."
-            raise RecordingError(msg)
-        image = decoded
-    else:
-        msg = f"{path} is not an image; cocuyo reads {_MASKS_READ}."
-        raise RecordingError(msg)
+    image = _read_image(path)
     if image.ndim == 3 and image.shape[-1] in (2, 4):
         image = image[..., :-1]  # opacity
     mask: BoolArray = np.array(image, np.bool_)  # a copy: the file is let go
@@ -742,3 +609,40 @@ def read_exclusion(path: PathLike, frame_shape: tuple[int, int]) -> BoolArray:
         )
         raise RecordingError(msg)
     return mask
+
+
+_IMAGES_READ = "a mask from a TIFF, PNG or .npy file with one image"
+
+
+def _read_image(path: Path) -> AnyArray:
+    """Read the one image of a file.
+
+    Raises
+    ------
+    RecordingError
+        If it is none, or damaged.
+    """
+    head = read_head(path)
+    if head.startswith((b"II", b"MM")):
+        from cocuyo.io.tiff import TiffReader, read_first_page
+
+        if TiffReader().recognises(path, head):
+            return read_first_page(path)
+    if head.startswith(b"\x93NUMPY"):
+        try:
+            # Mapped, so that sizes in a damaged header ask for no memory.
+            mapped: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OverflowError) as error:
+            msg = f"{path} is a damaged .npy file: {error}"
+            raise RecordingError(msg) from error
+        return mapped
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        decoded = decode_picture(path)
+        if decoded is None:
+            msg = f"{path} is a damaged PNG image; save it again."
+            raise RecordingError(msg)
+        return decoded
+    msg = (
+        f"{path} is not a mask: it is {describe_unknown(path, head)}. cocuyo reads {_IMAGES_READ}."
+    )
+    raise RecordingError(msg)

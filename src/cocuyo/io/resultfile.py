@@ -7,6 +7,9 @@ or meaning raises `FORMAT_VERSION` and is described there.
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from scipy import sparse
 from cocuyo.core import (
     AnyArray,
     Events,
+    FloatArray,
+    LabelArray,
     Motion,
     Result,
     ResultError,
@@ -255,6 +260,82 @@ def read_result_file(path: Path, info: RunInfo, *, in_memory: bool = True) -> Re
     ResultError
         If the file is absent, damaged, incomplete or of a newer version.
     """
+    with _result_file(path) as file:
+        return _read(file, info, None if in_memory else path)
+
+
+@dataclass(frozen=True, eq=False)
+class ResultMaps:
+    """What a result shows in a picture: all of it but traces and times.
+
+    Attributes
+    ----------
+    rois : RoiSet
+        All candidates.
+    n_events : ndarray of int32, shape (n_rois,)
+        Number of events of each.
+    probability : ndarray of float32, shape (n_rows, n_columns)
+        As in `Result`.
+    projections : dict of ndarray of float32, shape (n_rows, n_columns)
+        As in `Result`.
+    frame_rate_hz : float
+        Frames per second.
+    pixel_size_um : float or None
+        Side of a pixel in µm, where known.
+    name : str
+        Name of the recording.
+    """
+
+    rois: RoiSet
+    n_events: LabelArray
+    probability: FloatArray
+    projections: dict[str, FloatArray]
+    frame_rate_hz: float
+    pixel_size_um: float | None
+    name: str
+
+
+def read_map_file(path: Path) -> ResultMaps:
+    """Read of ``result.h5`` what a picture needs, which is small at any length.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    ResultMaps
+        ROIs and images.
+
+    Raises
+    ------
+    ResultError
+        If the file is absent, damaged, incomplete or of a newer version.
+    """
+    with _result_file(path) as file:
+        rois = _read_rois(file)
+        pixel_size = file.attrs.get("pixel_size_um")
+        return ResultMaps(
+            rois=rois,
+            n_events=_take(file, "rois/n_events", np.int32, (len(rois),)),
+            probability=_take(file, "images/probability", np.float32, rois.frame_shape),
+            projections=_read_projections(file, rois.frame_shape),
+            frame_rate_hz=float(file.attrs["frame_rate_hz"]),
+            pixel_size_um=None if pixel_size is None else float(pixel_size),
+            name=str(file.attrs["name"]),
+        )
+
+
+@contextmanager
+def _result_file(path: Path) -> Iterator[Any]:
+    """Open ``result.h5``; what is wrong with it inside the ``with`` block is one line.
+
+    Raises
+    ------
+    ResultError
+        If the file is absent, damaged, incomplete or of a newer version.
+    """
     import h5py
 
     if not path.is_file():
@@ -263,7 +344,7 @@ def read_result_file(path: Path, info: RunInfo, *, in_memory: bool = True) -> Re
     try:
         with h5py.File(path, "r") as file:
             _check_version(file, path)
-            return _read(file, info, None if in_memory else path)
+            yield file
     except (OSError, RuntimeError, KeyError, ValueError, IndexError, TypeError) as error:
         msg = f"{path} is damaged or incomplete ({error}). Run the recording again."
         raise ResultError(msg) from error
@@ -282,29 +363,22 @@ def _check_version(file: Any, path: Path) -> None:
         raise ResultError(msg)
 
 
-def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
-    """Read everything; arrays (n_rois, n_frames) stay on disk where `left_at` names the file."""
+def _take(file: Any, name: str, dtype: type, shape: tuple[int, ...]) -> Any:
+    data: AnyArray = np.asarray(file[name][()], dtype)
+    if data.shape != shape:
+        msg = f"{name} has shape {data.shape}, expected {shape}"
+        raise ValueError(msg)
+    return data
+
+
+def _read_rois(file: Any) -> RoiSet:
     rows, columns = (int(n) for n in file.attrs["frame_shape"])
     ids = _read_strings(file, "rois/id")
-    times = np.asarray(file["time_s"][()], np.float64)
-    n_rois, n_frames = len(ids), len(times)
-
-    def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
-        large = left_at is not None and shape == (n_rois, n_frames)
-        data: Any = (
-            StoredArray(left_at, name, dtype, file[name].shape)
-            if left_at is not None and large
-            else np.asarray(file[name][()], dtype)
-        )
-        if data.shape != shape:
-            msg = f"{name} has shape {data.shape}, expected {shape}"
-            raise ValueError(msg)
-        return data
-
+    n_rois = len(ids)
     owner = np.asarray(file["rois/pixels/roi"][()], np.int64)
     n_pixels = (len(owner),)
-    y = take("rois/pixels/y", np.int32, n_pixels)
-    x = take("rois/pixels/x", np.int32, n_pixels)
+    y = _take(file, "rois/pixels/y", np.int32, n_pixels)
+    x = _take(file, "rois/pixels/x", np.int32, n_pixels)
     if owner.size and (
         np.any(np.diff(owner) < 0)
         or owner[0] < 0
@@ -318,21 +392,45 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
     indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_rois))])
     footprints = sparse.csr_array(
         (
-            take("rois/pixels/weight", np.float32, n_pixels),
+            _take(file, "rois/pixels/weight", np.float32, n_pixels),
             (y.astype(np.int64) * columns + x).astype(np.int32),
             indptr.astype(np.int32),
         ),
         shape=(n_rois, rows * columns),
     )
-    rois = RoiSet(
+    return RoiSet(
         footprints=footprints,
         frame_shape=(rows, columns),
         ids=ids,
-        accepted=take("rois/accepted", np.bool_, (n_rois,)),
+        accepted=_take(file, "rois/accepted", np.bool_, (n_rois,)),
         reasons=_read_strings(file, "rois/reason"),
-        score=take("rois/score", np.float32, (n_rois,)),
-        snr=take("rois/snr", np.float32, (n_rois,)),
+        score=_take(file, "rois/score", np.float32, (n_rois,)),
+        snr=_take(file, "rois/snr", np.float32, (n_rois,)),
     )
+
+
+def _read_projections(file: Any, frame_shape: tuple[int, int]) -> dict[str, FloatArray]:
+    return {
+        name: _take(file, f"images/projections/{name}", np.float32, frame_shape)
+        for name in file["images/projections"]
+    }
+
+
+def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
+    """Read everything; arrays (n_rois, n_frames) stay on disk where `left_at` names the file."""
+    rois = _read_rois(file)
+    rows, columns = rois.frame_shape
+    times = np.asarray(file["time_s"][()], np.float64)
+    n_rois, n_frames = len(rois), len(times)
+
+    def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
+        if left_at is None or shape != (n_rois, n_frames):
+            return _take(file, name, dtype, shape)
+        if file[name].shape != shape:
+            msg = f"{name} has shape {file[name].shape}, expected {shape}"
+            raise ValueError(msg)
+        return StoredArray(left_at, name, dtype, shape)
+
     n_events = (len(file["events/roi"]),)
     event_roi = take("events/roi", np.int32, n_events)
     event_frames = {name: take(f"events/{name}", np.int32, n_events) for name in EVENT_NAMES}
@@ -357,10 +455,7 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
             amplitude=take("events/amplitude", np.float32, n_events),
         ),
         probability=take("images/probability", np.float32, (rows, columns)),
-        projections={
-            name: take(f"images/projections/{name}", np.float32, (rows, columns))
-            for name in file["images/projections"]
-        },
+        projections=_read_projections(file, rois.frame_shape),
         valid=take("images/valid", np.bool_, (rows, columns)),
         motion=Motion(
             shifts=take("motion/shift_yx", np.float32, (n_frames, 2)),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocuyo.core import AnyArray, Movie, RecordingError, read_rows
+from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray, read_rows
 
 # What a camera or a stage can have; outside it the file's entry is a left-over default.
 FRAME_RATE_RANGE_HZ = (1e-4, 1000.0)
@@ -20,12 +20,16 @@ PIXEL_SIZE_RANGE_UM = (0.01, 100.0)
 MAX_FRAMES = 10**7
 MAX_FRAME_PIXELS = 2**28
 
+TIFF_SUFFIXES = frozenset((".tif", ".tiff", ".btf", ".tf8"))
+PICTURE_SUFFIXES = frozenset((".png",))
+VIDEO_SUFFIXES = frozenset((".avi", ".mp4", ".mkv", ".mov", ".m4v"))
+
 _AXIS_NAMES = {"T": "times", "Z": "planes (Z)", "C": "channels (C)"}
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A movie as one file (or folder) holds it.
+    """A movie as one file (or folder) holds it: what a reader gives back.
 
     Attributes
     ----------
@@ -46,6 +50,10 @@ class Source:
         Where the file says it.
     notes : tuple of str
         How the file was read, in sentences.
+    timestamps_s : ndarray of float64, shape (n_promised,), or None
+        Time of each frame in seconds, where the file says it; finite and rising.
+    timestamps_origin : str
+        Where the file says it.
     """
 
     movie: Movie
@@ -58,6 +66,8 @@ class Source:
     pixel_size_um: float | None = None
     pixel_size_origin: str = ""
     notes: tuple[str, ...] = ()
+    timestamps_s: TimeArray | None = None
+    timestamps_origin: str = ""
 
 
 def plausible_rate(rate_hz: float | None) -> float | None:

@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocuyo.core import AnyArray, MissingExtraError, RecordingError
+from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
     GREY_NOTE,
     MAX_FRAME_PIXELS,
     MAX_FRAMES,
+    TIFF_SUFFIXES,
     RawMovie,
     Source,
     check_dtype,
@@ -308,6 +310,30 @@ def _decode(page: Any, path: Path) -> AnyArray:
 
 
 # --- Opening -----------------------------------------------------------------------------------
+
+
+class TiffReader(Reader):
+    """TIFF files in all their writings."""
+
+    name = "a TIFF file"
+    suffixes = TIFF_SUFFIXES
+    options = frozenset(("channel", "plane"))
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Say whether a file is of this kind."""
+        return head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"))
+
+    def open(self, path: Path, choice: Choice) -> Source:
+        """Open the pages as frames.
+
+        Raises
+        ------
+        RecordingError
+            If no page is whole, pages differ, or a choice of channel or plane is missing.
+        MissingExtraError
+            If the compression needs the extra ``formats``.
+        """
+        return open_tiff(path, channel=choice.channel, plane=choice.plane)
 
 
 def open_tiff(path: Path, *, channel: int | None = None, plane: int | None = None) -> Source:

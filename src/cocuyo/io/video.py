@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import AnyArray, RecordingError
+from cocuyo.io.readers import Choice, Reader
 from cocuyo.io.sources import (
     GREY_EQUAL_NOTE,
     GREY_NEARLY_EQUAL_NOTE,
     GREY_NOTE,
+    VIDEO_SUFFIXES,
     Source,
     plausible_rate,
 )
@@ -26,6 +28,31 @@ _ESTIMATE_TOLERANCE_SHARE = 0.005
 # Grey through JPEG's luma and chroma comes back with channels up to 2 levels apart.
 _ROUNDING_LEVELS = 3
 _QUIET_FFMPEG = "-8"  # AV_LOG_QUIET
+
+
+class VideoReader(Reader):
+    """Videos in the containers that OpenCV opens."""
+
+    name = "a video"
+    suffixes = VIDEO_SUFFIXES
+
+    def recognises(self, path: Path, head: bytes) -> bool:
+        """Say whether a file is of this kind."""
+        return (
+            (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+            or head.startswith(b"\x1aE\xdf\xa3")  # Matroska
+            or head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")  # MP4 and QuickTime
+        )
+
+    def open(self, path: Path, choice: Choice) -> Source:
+        """Open it as grey frames.
+
+        Raises
+        ------
+        RecordingError
+            If no frame can be decoded.
+        """
+        return open_video(path)
 
 
 @contextmanager

@@ -331,6 +331,7 @@ def choose_diameter(
         If the diameter comes out smaller than 2 or larger than half of the frame.
     """
     size = recording.pixel_size_um
+    origin = ""  # how it came about, where nobody gave it
     if recording.diameter_um is not None and size is not None:
         diameter = recording.diameter_um / size
         notes.append(f"Soma diameter as given: {recording.diameter_um:g} µm, {diameter:.1f} px.")
@@ -339,6 +340,7 @@ def choose_diameter(
         notes.append(f"Soma diameter as given: {diameter:.1f} px.")
     elif size is not None:
         usual = config.scale.default_diameter_um / size
+        origin = f"assumed from the usual {config.scale.default_diameter_um:g} µm, not given"
         measured = _measure(recording)
         if measured.reliable and 1 / _BELIEVED < measured.diameter_px / usual < _BELIEVED:
             # Either may be wrong by a third; together they are wrong by less.
@@ -358,6 +360,7 @@ def choose_diameter(
     else:
         measured = _measure(recording)
         diameter = measured.diameter_px
+        origin = "measured from the recording" if measured.reliable else "assumed, not given"
         if measured.reliable:
             notes.append(
                 "The pixel size is not known; the soma diameter was measured from the "
@@ -374,10 +377,11 @@ def choose_diameter(
                 "Give --pixel-size."
             )
     if not 2 <= diameter <= 0.5 * max(recording.frame_shape):
+        why = f"This diameter was {origin}. " if origin else ""
         msg = (
             f"The soma diameter comes out as {diameter:.1f} px in frames of "
             f"{recording.frame_shape[0]} x {recording.frame_shape[1]}; it must be at least 2 px "
-            "and at most half of the frame. Check --pixel-size and --diameter."
+            f"and at most half of the frame. {why}Check --pixel-size and --diameter."
         )
         raise SettingsError(msg)
     return diameter

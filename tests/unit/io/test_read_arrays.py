@@ -153,5 +153,5 @@ def test_an_hdf5_file_without_a_movie_lists_what_it_has(tmp_path):
 
 def test_a_data_set_named_for_another_kind_of_file_is_an_error(tmp_path):
     np.save(tmp_path / "m.npy", movie())
-    with pytest.raises(RecordingError, match="not an HDF5 file"):
+    with pytest.raises(RecordingError, match="a NumPy array and has none"):
         open_recording(tmp_path / "m.npy", dataset="x")

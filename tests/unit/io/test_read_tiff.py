@@ -68,6 +68,14 @@ WRITERS = {
     "page by page, bigtiff": lambda p, f: page_by_page(p, f, bigtiff=True),
     "deflate": lambda p, f: whole(p, f, compression="zlib"),
     "deflate, predictor": lambda p, f: whole(p, f, compression="zlib", predictor=True),
+    "lzw": lambda p, f: whole(p, f, compression="lzw"),
+    "lzw, predictor, page by page": lambda p, f: page_by_page(
+        p, f, compression="lzw", predictor=True
+    ),
+    "zstd": lambda p, f: whole(p, f, compression="zstd"),
+    "packbits": lambda p, f: whole(p, f, compression="packbits"),
+    "lossless jpeg 2000": lambda p, f: whole(p, f, compression="jpeg2000"),
+    "lossless jpeg xl": lambda p, f: whole(p, f, compression="jpegxl"),
     "many strips": lambda p, f: whole(p, f, rowsperstrip=2),
     "tiles": lambda p, f: whole(p, f, tile=(16, 16)),
     "compressed page by page": lambda p, f: page_by_page(p, f, compression="zlib"),
