@@ -200,6 +200,16 @@ def test_what_cannot_be_done_is_refused_in_one_line(refused, place, monkeypatch,
     assert said in refused("export", "slice.cocuyo", *words)
 
 
+def test_running_again_keeps_a_persons_edits_aside(run, place, curate, monkeypatch):
+    _, accepted = _accepted(place)
+    curate(Reject(rois=(accepted[0],)))
+    edits = (place / "slice.cocuyo" / "edits.jsonl").read_bytes()
+    monkeypatch.chdir(place)
+    assert run("slice.tif", "--overwrite").status == 0
+    assert not (place / "slice.cocuyo" / "edits.jsonl").exists()
+    assert (place / "slice.cocuyo" / "edits.replaced.jsonl").read_bytes() == edits
+
+
 def test_damaged_edits_are_refused(refused, place):
     (place / "slice.cocuyo" / "edits.jsonl").write_text('{"version": 9, "kind": "paint"}\n')
     error = refused("export", place / "slice.cocuyo", "--to", "csv")

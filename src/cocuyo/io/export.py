@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy import sparse
+from scipy import ndimage, sparse
 
 from cocuyo.core import AnyArray, Events, Result, ResultError, RoiSet, Traces, outline
 from cocuyo.io.atomic import write_atomically, write_json
@@ -320,21 +320,15 @@ def _geometry(rois: RoiSet, roi: int) -> dict[str, Any]:
     top, left = int(y.min()), int(x.min())
     crop = np.zeros((int(y.max()) - top + 1, int(x.max()) - left + 1), np.bool_)
     crop[y - top, x - left] = True
-    outer: list[list[AnyArray]] = []
-    holes: list[AnyArray] = []
-    for ring in (simple for whole in outline(crop) for simple in _simple_rings(whole)):
-        if _signed_area(ring) > 0:
-            outer.append([ring])
-        else:
-            holes.append(ring)
-    for hole in holes:
-        # The smallest ring around it; a hole lies whole in one ring, so one inner point tells.
-        around = [polygon for polygon in outer if _contains(polygon[0], _inner_point(hole))]
-        min(around, key=lambda polygon: _signed_area(polygon[0])).append(hole)
-    polygons = [
-        [[*(ring + np.array([left, top])).tolist(), (ring[0] + [left, top]).tolist()] for ring in p]
-        for p in outer
-    ]
+    # Pieces that touch at a corner only are polygons of their own: else, where they surround a
+    # hole, the inside of a polygon would not hang together.
+    pieces, n_pieces = ndimage.label(crop)
+    polygons = []
+    for piece in range(1, n_pieces + 1):
+        rings = [simple for ring in outline(pieces == piece) for simple in _simple_rings(ring)]
+        rings.sort(key=_signed_area, reverse=True)  # the one around it first, then its holes
+        placed = [ring + np.array([left, top]) for ring in rings]
+        polygons.append([[*ring.tolist(), ring[0].tolist()] for ring in placed])
     if len(polygons) == 1:
         return {"type": "Polygon", "coordinates": polygons[0]}
     return {"type": "MultiPolygon", "coordinates": polygons}
@@ -378,18 +372,6 @@ def _signed_area(ring: AnyArray) -> float:
     """Positive for rings that run clockwise on the screen."""
     x, y = ring.T
     return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
-
-
-def _inner_point(ring: AnyArray) -> tuple[float, float]:
-    """Centre of a pixel inside a ring, at its upper left corner."""
-    corner = ring[np.lexsort((ring[:, 0], ring[:, 1]))[0]]
-    return float(corner[0]) + 0.5, float(corner[1]) + 0.5
-
-
-def _contains(ring: AnyArray, point: tuple[float, float]) -> bool:
-    a, b = ring, np.roll(ring, -1, axis=0)
-    crosses = (a[:, 1] <= point[1]) != (b[:, 1] <= point[1])
-    return bool(np.sum(crosses & (a[:, 0] <= point[0])) % 2)
 
 
 def _write_mat(path: Path, result: Result, _: ExportOptions) -> None:

@@ -20,6 +20,7 @@ from cocuyo.core import (
 )
 
 UNKNOWN = "unknown"
+_NO_SLASH = r"^[^/\\]+$"
 _PICTURES = {
     "mean": "Mean of the motion-corrected frames, in camera counts.",
     "max": "Maximum of the motion-corrected frames, in camera counts.",
@@ -30,12 +31,22 @@ _PICTURES = {
 class NwbSubject(FrozenConfig):
     """The animal, as far as a person says."""
 
-    subject_id: str = Field(min_length=1, description="Its name in the laboratory.")
-    species: str | None = Field(default=None, description="Latin name, such as Mus musculus.")
+    subject_id: str = Field(
+        pattern=_NO_SLASH, description="Its name in the laboratory, without slashes."
+    )
+    species: str | None = Field(
+        default=None,
+        pattern=r"^([A-Z][a-z]+ [a-z]+.*|https?://.+)$",
+        description="Latin name, such as Mus musculus, or the address of its NCBI entry.",
+    )
     sex: Literal["M", "F", "U", "O"] | None = Field(
         default=None, description="Male, female, unknown or other."
     )
-    age: str | None = Field(default=None, description="ISO 8601 duration: P21D is 21 days.")
+    age: str | None = Field(
+        default=None,
+        pattern=r"^P[0-9.YMWDTHS]+(/(P[0-9.YMWDTHS]+)?)?$",
+        description="ISO 8601 duration: P21D is 21 days, P3W/P4W three to four weeks.",
+    )
     strain: str | None = Field(default=None, description="Strain.")
     genotype: str | None = Field(default=None, description="Genotype.")
     weight: str | None = Field(default=None, description="Weight with unit, such as 0.02 kg.")
@@ -49,7 +60,9 @@ class NwbMetadata(FrozenConfig):
         description="Start of the recording, with its time zone: 2026-05-02T14:03:00+02:00."
     )
     session_description: str | None = Field(default=None, description="What was recorded.")
-    session_id: str | None = Field(default=None, description="Name of the session.")
+    session_id: str | None = Field(
+        default=None, pattern=_NO_SLASH, description="Name of the session, without slashes."
+    )
     identifier: str | None = Field(
         default=None, description="Unique name of the file; a new random one if None."
     )

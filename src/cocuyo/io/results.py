@@ -16,6 +16,7 @@ import numpy as np
 
 from cocuyo.core import Result, ResultError, RunInfo
 from cocuyo.io.atomic import write_json
+from cocuyo.io.edits import EDITS_FILE
 from cocuyo.io.imagej import write_roi_set, write_tiff
 from cocuyo.io.resultfile import (
     FORMAT,
@@ -37,6 +38,8 @@ logger = logging.getLogger(__name__)
 RUN_FILE = "run.json"
 WORK_FOLDER = "work"
 """Folder inside the partial folder where a run keeps what it needs to resume."""
+REPLACED_EDITS_FILE = "edits.replaced.jsonl"
+"""Edits of the result that was in the same place before."""
 MAX_ROIS = 65535
 """Largest label that the uint16 of ``labels.tif`` holds."""
 
@@ -280,8 +283,9 @@ def save_result(
     """Write a result folder: pictures, tables, ``result.h5``, report and ``run.json``.
 
     Everything is written into ``<folder>.partial``, which then takes its place in one
-    step. After any failure (a full disk, Ctrl-C) a previous result is as it was and
-    nothing unfinished looks finished.
+    step. Edits of a result that is replaced are kept as ``edits.replaced.jsonl``: they belong to
+    other ROIs, and are a person's work. After any failure (a full disk, Ctrl-C) a previous
+    result is as it was and nothing unfinished looks finished.
 
     Parameters
     ----------
@@ -317,6 +321,8 @@ def save_result(
         start_partial(folder, overwrite=overwrite)
         _write_files(partial, result, report_html)
         remove(partial / WORK_FOLDER)
+        if (folder / EDITS_FILE).is_file():
+            shutil.copy2(folder / EDITS_FILE, partial / REPLACED_EDITS_FILE)
         write_json(partial / RUN_FILE, _run_record(result))
         put_in_place(partial, folder)
     except BaseException as error:

@@ -30,15 +30,18 @@ def test_edits_are_lines_in_the_order_in_which_they_were_made(tmp_path: Path):
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
-def test_a_line_cut_by_a_crash_is_left_out_and_replaced(tmp_path: Path, cut: int):
+@pytest.mark.parametrize("name", ["röi", "a long name" * 16])
+def test_a_line_cut_by_a_crash_is_left_out_and_replaced(tmp_path: Path, cut: int, name: str):
     first = EditLog(tmp_path).append(Accept(rois=("roi_0001",)))
-    line = json.dumps(dump_edit(Accept(rois=("röi",))), ensure_ascii=False).encode()
+    line = json.dumps(dump_edit(Accept(rois=(name,))), ensure_ascii=False).encode()
     with (tmp_path / "edits.jsonl").open("ab") as file:
         file.write(line[:-cut])
     assert read_edits(tmp_path) == (first,)
     second = EditLog(tmp_path).append(Reject(rois=("roi_0003",)))
     assert read_edits(tmp_path) == (first, second)
-    assert (tmp_path / "edits.jsonl").read_bytes().count(b"\n") == 2
+    content = (tmp_path / "edits.jsonl").read_bytes()
+    assert content.count(b"\n") == 2
+    assert content.endswith(b"\n")  # nothing of the cut line is left behind
 
 
 def test_a_whole_last_line_without_its_end_counts(tmp_path: Path):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 from synthetic_result import make_result
 
 from cocuyo.core import Result, ResultError, RoiSet, SettingsError, fill
@@ -22,29 +23,6 @@ ROIS = RESULT.rois
 ACCEPTED = np.flatnonzero(ROIS.accepted)
 MASKS = ROIS.footprints.toarray().reshape(-1, 40, 56)
 METADATA = NwbMetadata(session_start_time=datetime(2026, 5, 2, 14, 3, tzinfo=UTC))
-FULL_METADATA = """
-session_start_time = 2026-05-02T14:03:00+02:00
-session_description = "Spontaneous activity in a slice."
-session_id = "slice 1"
-experimenter = ["Turing, Alan"]
-institution = "University"
-lab = "Laboratory"
-experiment_description = "Slices of the visual cortex."
-keywords = ["calcium imaging", "slice"]
-device = "Upright microscope"
-indicator = "GCaMP6s"
-location = "VISp"
-excitation_nm = 470
-emission_nm = 525
-exposure_s = 0.1
-
-[subject]
-subject_id = "mouse-7"
-species = "Mus musculus"
-sex = "F"
-age = "P21D"
-description = "Wild type."
-"""
 
 
 def _export(folder: Path, to: ExportName, result: Result = RESULT, **options: object) -> Path:
@@ -104,6 +82,8 @@ def _check_geojson(path: Path, masks: np.ndarray) -> None:
         rings = [ring for polygon in polygons for ring in polygon]
         np.testing.assert_array_equal(fill([ring[:-1] for ring in rings], mask.shape), mask)
         for outer, *holes in polygons:
+            inner = fill([ring[:-1] for ring in (outer, *holes)], mask.shape)
+            assert ndimage.label(inner)[1] == 1  # hangs together by more than corners
             assert _area(outer) > 0
             assert all(_area(hole) < 0 for hole in holes)
             inside = fill([outer[:-1]], mask.shape)
@@ -240,8 +220,12 @@ def _complaints(path: Path) -> dict[str, str]:
 
 
 def test_nwbinspector_has_nothing_to_say_where_metadata_are_complete(tmp_path: Path):
-    (tmp_path / "session.toml").write_text(FULL_METADATA)
-    path = _nwb(tmp_path, read_metadata(tmp_path / "session.toml"))
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "export.md").read_text("utf-8")
+    told = page.partition("```toml\n")[2].partition("```")[0]
+    assert "[subject]" in told
+    (tmp_path / "session.toml").write_text(told)
+    start = "2026-05-02T14:03:00+02:00"
+    path = _nwb(tmp_path, read_metadata(tmp_path / "session.toml", session_start=start))
     assert _complaints(path) == {}
 
 
@@ -338,6 +322,10 @@ def test_times_that_are_not_regular_are_written_one_by_one(tmp_path: Path):
         ('colour = "red"', "2026-05-02T14:03:00Z", "no metadata field colour"),
         ("[subject]\nsex = 'X'\nsubject_id = 'a'", "2026-05-02T14:03:00Z", "subject.sex"),
         ("excitation_nm = -3", "2026-05-02T14:03:00Z", "excitation_nm"),
+        ("[subject]\nage = '21 days'\nsubject_id = 'a'", "2026-05-02T14:03:00Z", "subject.age"),
+        ("[subject]\nspecies = 'mouse'\nsubject_id = 'a'", "2026-05-02T14:03:00Z", "species"),
+        ("[subject]\nsubject_id = 'a/b'", "2026-05-02T14:03:00Z", "subject.subject_id"),
+        ('session_id = "a/b"', "2026-05-02T14:03:00Z", "session_id"),
         ("a = = 1", "2026-05-02T14:03:00Z", "is not a TOML file"),
     ],
 )

@@ -59,6 +59,24 @@ def test_the_same_shape_drawn_again_has_the_same_traces(recording: Recording, re
     np.testing.assert_array_equal(again.events.onset, result.events.onset)
 
 
+def test_a_shape_traced_alone_has_the_same_traces(recording: Recording, result: Result):
+    row = _crowded(result)
+    alone = shape_of(result.rois, result.rois.ids[row : row + 1])
+    name = result.rois.ids[row]
+    after = curated_result(result, [Reshape(roi=name, shape=alone)], recording=recording)
+    for trace in ("raw", "neuropil"):
+        found, expected = getattr(after.traces, trace)[row], getattr(result.traces, trace)[row]
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def _crowded(result: Result) -> int:
+    """The ROI that has another one nearest, and so within its ring."""
+    gaps = np.hypot(*(result.rois.centroids[:, None] - result.rois.centroids).T)
+    gaps[np.diag_indices_from(gaps)] = np.inf
+    assert gaps.min() < 2 * result.diameter_px
+    return int(np.argmin(gaps.min(axis=0)))
+
+
 def test_traces_of_a_shape_do_not_depend_on_the_other_edits(recording: Recording, result: Result):
     first, second = result.rois.ids[:2]
     shape = shape_of(result.rois, [first, second])
