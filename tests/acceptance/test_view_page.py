@@ -20,7 +20,7 @@ from cocuyo.server import App, Server
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 90_000
 
 # Where CI says that a browser is needed, its absence is a failure and not a skip.
 pytestmark = pytest.mark.skipif(
