@@ -1558,6 +1558,72 @@ def _export_options(
 @cli.command(
     epilog="""\b
 Examples:
+  cocuyo view slice.cocuyo                       look at a result and correct it
+  cocuyo view                                    choose a recording in this folder, run it
+  cocuyo view /data/monday                       the same for another folder
+  cocuyo view slice.cocuyo --recording /disk2/slice.tif
+""",
+)
+@click.argument("path", metavar="[RESULT|FOLDER]", default=".")
+@click.option(
+    "--recording",
+    "moved_to",
+    metavar="REC",
+    help="Where the recording of RESULT lies now, if it was moved.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    metavar="N",
+    help="Port; a free one by default.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
+def view(path: str, *, moved_to: str | None, port: int, no_browser: bool) -> None:
+    """Show a result in the browser and correct it, or choose a recording to analyse.
+
+    The page is served to this computer only, at an address with a secret token, until Ctrl-C.
+    Edits are kept in edits.jsonl in RESULT as they are made; its other files do not change.
+    """
+    import webbrowser
+    from pathlib import Path
+
+    from cocuyo.core import CocuyoError
+    from cocuyo.io import is_result, reopen_recording
+    from cocuyo.server import App, Server
+
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        msg = f"{path} {what}; give a result folder, or the folder that holds recordings."
+        raise CocuyoError(msg)
+    if is_result(folder):
+        app = App(
+            folder,
+            result=folder,
+            recording=lambda result: reopen_recording(result, folder, recording=moved_to),
+        )
+    elif moved_to is not None:
+        msg = f"--recording belongs to a result, and {path} is none."
+        raise click.UsageError(msg)
+    else:
+        app = App(folder)
+    try:
+        server = Server(app, port=port)
+    except OSError as error:
+        msg = f"Port {port} cannot be used ({error.strerror}); leave --port out to get a free one."
+        raise CocuyoError(msg) from error
+    with server:
+        click.echo(f"cocuyo is at {server.url}\nStop it with Ctrl-C.")
+        sys.stdout.flush()
+        if not no_browser:
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        server.serve_forever()
+
+
+@cli.command(
+    epilog="""\b
+Examples:
   cocuyo demo
   cocuyo demo --out tour --preset paper
 """,

@@ -23,7 +23,7 @@ from cocuyo.core.population import (
 )
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.randomness import stream
-from cocuyo.core.recording import ArrayMovie, Movie, Recording
+from cocuyo.core.recording import ArrayMovie, Movie, Recording, read_rows
 from cocuyo.core.regions import Periods, Regions
 from cocuyo.core.result import (
     FLAG_FLASH,
@@ -81,5 +81,6 @@ __all__ = [
     "fill",
     "ignore_progress",
     "outline",
+    "read_rows",
     "stream",
 ]

@@ -32,6 +32,29 @@ class Movie(Protocol):
         ...
 
 
+def read_rows(movie: Movie, start: int, stop: int, top: int, bottom: int) -> AnyArray:
+    """Read some rows of some frames; where the file allows it, nothing else is read.
+
+    Parameters
+    ----------
+    movie : Movie
+        The movie.
+    start, stop : int
+        First frame, and the one after the last.
+    top, bottom : int
+        First row, and the one after the last.
+
+    Returns
+    -------
+    ndarray, shape (stop - start, bottom - top, n_columns)
+        The values as acquired.
+    """
+    direct = getattr(movie, "read_rows", None)
+    if direct is not None:
+        return np.asarray(direct(start, stop, top, bottom))
+    return movie.read(start, stop)[:, top:bottom]
+
+
 @dataclass(frozen=True, eq=False)
 class ArrayMovie:
     """A movie that lies in memory (or in a memory map).

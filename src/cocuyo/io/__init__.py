@@ -16,7 +16,9 @@ from cocuyo.io.recordings import (
 from cocuyo.io.reopen import find_inputs, refer_to_recording, reopen_recording
 from cocuyo.io.results import (
     check_destination,
+    is_result,
     load_result,
+    open_result,
     partial_folder,
     save_result,
     start_partial,
@@ -42,9 +44,11 @@ __all__ = [
     "file_identity",
     "find_inputs",
     "inspect_recording",
+    "is_result",
     "load_ground_truth",
     "load_result",
     "open_recording",
+    "open_result",
     "partial_folder",
     "read_edits",
     "read_exclusion",

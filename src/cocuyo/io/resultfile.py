@@ -200,7 +200,45 @@ def _per_roi(file: Any, name: str, data: AnyArray, dtype: type) -> None:
         dataset[start:stop] = np.asarray(data[start:stop], dtype)
 
 
-def read_result_file(path: Path, info: RunInfo) -> Result:
+class StoredArray:
+    """Rows of a data set that are read from the file when they are asked for.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may go between two readings but not change.
+    name : str
+        Path of the data set in it.
+    dtype : type
+        Type of the values.
+    shape : tuple of int
+        Its shape.
+    """
+
+    def __init__(self, path: Path, name: str, dtype: type, shape: tuple[int, ...]) -> None:
+        self._path, self._name = path, name
+        self.dtype: np.dtype[Any] = np.dtype(dtype)
+        self.shape = shape
+        self.ndim = len(shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        import h5py
+
+        try:
+            with h5py.File(self._path, "r") as file:
+                return np.asarray(file[self._name][key], self.dtype)
+        except (OSError, RuntimeError, KeyError) as error:
+            msg = f"{self._path} can no longer be read ({error}); was it moved or replaced?"
+            raise ResultError(msg) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        return np.asarray(self[()], dtype)
+
+
+def read_result_file(path: Path, info: RunInfo, *, in_memory: bool = True) -> Result:
     """Read ``result.h5``.
 
     Parameters
@@ -209,11 +247,13 @@ def read_result_file(path: Path, info: RunInfo) -> Result:
         The file.
     info : RunInfo
         How the result came about, from ``run.json``.
+    in_memory : bool, default: True
+        Read the arrays (n_rois, n_frames) too; if not, they are `StoredArray`.
 
     Returns
     -------
     Result
-        What was saved, in memory.
+        What was saved.
 
     Raises
     ------
@@ -221,7 +261,7 @@ def read_result_file(path: Path, info: RunInfo) -> Result:
         If the file is absent, damaged, incomplete or of a newer version.
     """
     with _result_file(path) as file:
-        return _read(file, info)
+        return _read(file, info, None if in_memory else path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -376,14 +416,20 @@ def _read_projections(file: Any, frame_shape: tuple[int, int]) -> dict[str, Floa
     }
 
 
-def _read(file: Any, info: RunInfo) -> Result:
+def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
+    """Read everything; arrays (n_rois, n_frames) stay on disk where `left_at` names the file."""
     rois = _read_rois(file)
     rows, columns = rois.frame_shape
     times = np.asarray(file["time_s"][()], np.float64)
     n_rois, n_frames = len(rois), len(times)
 
     def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
-        return _take(file, name, dtype, shape)
+        if left_at is None or shape != (n_rois, n_frames):
+            return _take(file, name, dtype, shape)
+        if file[name].shape != shape:
+            msg = f"{name} has shape {file[name].shape}, expected {shape}"
+            raise ValueError(msg)
+        return StoredArray(left_at, name, dtype, shape)
 
     n_events = (len(file["events/roi"]),)
     event_roi = take("events/roi", np.int32, n_events)

@@ -460,7 +460,32 @@ def load_result(folder: str | Path) -> Result:
     ResultError
         If the folder is absent, unfinished, damaged or of a newer version.
     """
-    folder = Path(folder)
+    return _load(Path(folder), in_memory=True)
+
+
+def open_result(folder: str | Path) -> Result:
+    """Read a result folder, but leave traces and raster on the disk.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder that `save_result` or ``cocuyo run`` made.
+
+    Returns
+    -------
+    Result
+        Like that of `load_result`, for a program that looks at one ROI after the other: rows of
+        the arrays (n_rois, n_frames) are read when they are indexed.
+
+    Raises
+    ------
+    ResultError
+        If the folder is absent, unfinished, damaged or of a newer version.
+    """
+    return _load(Path(folder), in_memory=False)
+
+
+def _load(folder: Path, *, in_memory: bool) -> Result:
     if not folder.is_dir():
         msg = f"{folder} is not a folder; give a result folder that cocuyo run made."
         old = folder.with_name(folder.name + ".old") if folder.name else folder
@@ -481,7 +506,7 @@ def load_result(folder: str | Path) -> Result:
             "update cocuyo."
         )
         raise ResultError(msg)
-    return read_result_file(folder / "result.h5", _run_info(record, folder))
+    return read_result_file(folder / "result.h5", _run_info(record, folder), in_memory=in_memory)
 
 
 def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray
+from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray, read_rows
 
 # What a camera or a stage can have; outside it the file's entry is a left-over default.
 FRAME_RATE_RANGE_HZ = (1e-4, 1000.0)
@@ -378,23 +378,28 @@ class RawMovie:
         self._path = path
         self._stored = np.dtype(dtype)
         self._offsets = offsets
-        self._frame_bytes = self._stored.itemsize * frame_shape[0] * frame_shape[1]
         self.shape = (len(offsets), *frame_shape)
         self.dtype = self._stored.newbyteorder("=")
 
     def read(self, start: int, stop: int) -> AnyArray:
         """Read frames ``start`` to ``stop`` (excluded) as an array (T, Y, X)."""
-        offsets = self._offsets[start:stop]
-        frames = np.empty((len(offsets), *self.shape[1:]), self._stored)
+        return self.read_rows(start, stop, 0, self.shape[1])
+
+    def read_rows(self, start: int, stop: int, top: int, bottom: int) -> AnyArray:
+        """Read rows ``top`` to ``bottom`` (excluded) of some frames, and nothing else."""
+        row_bytes = self._stored.itemsize * self.shape[2]
+        offsets = self._offsets[start:stop] + top * row_bytes
+        frames = np.empty((len(offsets), bottom - top, self.shape[2]), self._stored)
         if frames.size == 0:
             return frames.astype(self.dtype)
         target = frames.reshape(-1).view(np.uint8)
-        ends = np.flatnonzero(np.diff(offsets) != self._frame_bytes) + 1
+        n_bytes = row_bytes * (bottom - top)
+        ends = np.flatnonzero(np.diff(offsets) != n_bytes) + 1
         bounds = [0, *ends.tolist(), len(offsets)]
         with self._path.open("rb", buffering=0) as file:
             for first, last in itertools.pairwise(bounds):
                 file.seek(int(offsets[first]))
-                part = memoryview(target.data)[first * self._frame_bytes : last * self._frame_bytes]
+                part = memoryview(target.data)[first * n_bytes : last * n_bytes]
                 while part:
                     n_read = file.readinto(part)
                     if not n_read:
@@ -427,6 +432,13 @@ class PartOfMovie:
         """Read frames ``start`` to ``stop`` (excluded) as an array (T, Y, X)."""
         stop = min(stop, self.shape[0])
         return self._movie.read(self._start + start, self._start + max(start, stop))
+
+    def read_rows(self, start: int, stop: int, top: int, bottom: int) -> AnyArray:
+        """Read rows ``top`` to ``bottom`` (excluded) of some frames."""
+        stop = min(stop, self.shape[0])
+        return read_rows(
+            self._movie, self._start + start, self._start + max(start, stop), top, bottom
+        )
 
 
 class JoinedMovie:

@@ -1,7 +1,14 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
 from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
-from cocuyo.pipeline.curate import TraceCache, curated_result, events_from, retrace, shape_key
+from cocuyo.pipeline.curate import (
+    TraceCache,
+    curated_result,
+    events_from,
+    retrace,
+    settings_of,
+    shape_key,
+)
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -19,6 +26,7 @@ from cocuyo.pipeline.model import (
     write_perceptron,
     write_settings,
 )
+from cocuyo.pipeline.patch import retrace_one, trace_patch
 from cocuyo.pipeline.run import segment, with_inputs
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
 from cocuyo.pipeline.srname import blob_labels
@@ -48,8 +56,11 @@ __all__ = [
     "finish_mask",
     "load_model",
     "retrace",
+    "retrace_one",
     "segment",
+    "settings_of",
     "shape_key",
+    "trace_patch",
     "with_inputs",
     "write_perceptron",
     "write_settings",

@@ -106,7 +106,7 @@ def retrace(
         raise ResultError(msg)
     if len(rois) == 0:
         return _nothing(result)
-    config, judge = _settings(result)
+    config, judge = settings_of(result)
     cells = np.zeros(result.valid.size, np.bool_)
     cells[result.rois.footprints.indices] = True
     found = extract_traces(
@@ -151,7 +151,7 @@ def events_from(
     ResultError
         If the settings of the result cannot be used.
     """
-    config, _ = _settings(result, with_judge=False)
+    config, _ = settings_of(result, with_judge=False)
     parts = []
     for row, threshold in enumerate(np.asarray(thresholds_sd, np.float64).tolist()):
         one = find_events(
@@ -275,7 +275,7 @@ def _from_parts(
             f"({str(error).rstrip('.')}). Say where it lies with --recording."
         )
         raise ResultError(msg) from error
-    config, judge = _settings(result)
+    config, judge = settings_of(result)
     usable = _usable(result)
     area = result.rois.area_px.astype(np.float64)
     made: dict[int, Activity] = {}
@@ -315,10 +315,32 @@ def _from_parts(
     return made
 
 
-def _settings(
+def settings_of(
     result: Result, *, with_judge: bool = True
 ) -> tuple[PipelineConfig, EventJudge | None]:
-    """Settings and judge with which a result was made."""
+    """Settings and judge with which a result was made.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    with_judge : bool, default: True
+        Load the judge of events as well.
+
+    Returns
+    -------
+    config : PipelineConfig
+        The settings.
+    judge : EventJudge or None
+        The judge, where the model has one and it was asked for.
+
+    Raises
+    ------
+    ResultError
+        If the settings are those of another version.
+    ModelError
+        If the model is not found.
+    """
     try:
         config = PipelineConfig.model_validate(result.info.settings)
     except ValidationError as error:
