@@ -57,6 +57,7 @@ def segment(
     exclude: BoolArray | None = None,
     engine: EngineName = "auto",
     precision: Precision = "auto",
+    n_threads: int = 0,
     seed: int = 0,
     work: Path | None = None,
     begun: FirstPass | None = None,
@@ -86,6 +87,8 @@ def segment(
         What runs the networks.
     precision : {"auto", "f32", "bf16"}
         Number format of the networks.
+    n_threads : int, default: 0
+        Threads of the engine; 0 leaves the choice to it. For several runs side by side.
     seed : int, default: 0
         Recorded in the result; no step of this version is random.
     work : Path, optional
@@ -128,7 +131,13 @@ def segment(
     with clock.measure("setting up"):
         diameter_px = choose_diameter(recording, settings, notes, warnings)
         networks = load_networks(
-            loaded, settings, recording, diameter_px, engine=engine, precision=precision
+            loaded,
+            settings,
+            recording,
+            diameter_px,
+            engine=engine,
+            precision=precision,
+            n_threads=n_threads,
         )
     with clock.measure("segmenting"):
         key = "" if work is None else _run_key(recording, loaded, settings, networks, exclude)
@@ -455,6 +464,7 @@ def load_networks(
     *,
     engine: EngineName,
     precision: Precision,
+    n_threads: int = 0,
 ) -> Engine | None:
     """Load the networks of a model for the frames of a recording.
 
@@ -472,6 +482,8 @@ def load_networks(
         What runs them.
     precision : {"auto", "f32", "bf16"}
         Number format.
+    n_threads : int, default: 0
+        Threads of the engine; 0 leaves the choice to it.
 
     Returns
     -------
@@ -486,6 +498,7 @@ def load_networks(
         frame_shape=network_shape(recording.frame_shape, config.scale.factor(diameter_px)),
         engine=engine,
         precision=precision,
+        n_threads=n_threads,
     )
 
 

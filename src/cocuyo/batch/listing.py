@@ -1,0 +1,382 @@
+"""Which recordings a batch analyses: those of a folder, or the rows of a list."""
+
+import csv
+import difflib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from cocuyo.batch.settings import Entry, Reading
+from cocuyo.core import RecordingError, SettingsError
+from cocuyo.io.readers import readers
+from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
+
+_FRAMES = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
+_ALIASES = {
+    "path": "recording",
+    "file": "recording",
+    "frame_rate": "frame_rate_hz",
+    "pixel_size": "pixel_size_um",
+    "diameter": "diameter_um",
+}
+_OWN = ("recording", "name", "group", "experiment", "exclude")
+_KNOWN = (*_OWN, *Reading.model_fields)
+# A single picture is no movie, and MATLAB files hold anything: they are taken where --files asks.
+_NO_MOVIES = PICTURE_SUFFIXES | {".mat"}
+_STORES = frozenset((".zarr",))  # folders that are read as one file
+# Columns of summary.csv: a label of the same name would make two.
+_NUMBERS = ("frame_rate_hz", "pixel_size_um", "diameter_um")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How recordings are looked for in a folder.
+
+    Attributes
+    ----------
+    files : tuple of str
+        Patterns (``*.tif``) of file names; all movies where there are none.
+    each : {"file", "folder"}
+        Whether each file is a recording, or each folder that holds some (frames or parts).
+    group, experiment : str
+        Where these come from: ``folder``, ``parent``, or a regular expression with one
+        parenthesis, searched in the path below the folder; empty for none.
+    """
+
+    files: tuple[str, ...] = ()
+    each: Literal["file", "folder"] = "file"
+    group: str = ""
+    experiment: str = ""
+
+
+def find_recordings(
+    source: Path, *, search: Search = Search(), reading: Reading = Reading(), out: Path
+) -> list[Entry]:
+    """List the recordings of a folder or of a CSV list.
+
+    Parameters
+    ----------
+    source : Path
+        A folder, or a CSV file with a column ``recording``.
+    search : Search
+        How to look in a folder; a list says it all itself.
+    reading : Reading
+        How recordings are read, where the list does not say it.
+    out : Path
+        The folder of the batch: nothing is looked for in it.
+
+    Returns
+    -------
+    list of Entry
+        In natural order, or in that of the list; names are different.
+
+    Raises
+    ------
+    RecordingError
+        If there is no such folder or list, or no recording in it.
+    SettingsError
+        If the list or a pattern cannot be understood.
+    """
+    if source.is_dir():
+        entries = _of_folder(Path(os.path.abspath(source)), search, reading, out)  # noqa: PTH100
+        if not entries:
+            what = " or ".join(search.files) if search.files else "TIFF, AVI, MP4, MKV, HDF5, .npy"
+            msg = f"No recording ({what}) lies in {source}; check the folder and --files."
+            raise RecordingError(msg)
+    elif source.is_file():
+        if search != Search():
+            msg = (
+                "--files, --each, --group and --experiment look in a folder; a list says it in "
+                "its columns."
+            )
+            raise SettingsError(msg)
+        entries = _of_list(source, reading)
+    else:
+        msg = f"{source} is neither a folder with recordings nor a CSV list of them."
+        raise RecordingError(msg)
+    return entries
+
+
+# --- A folder ----------------------------------------------------------------------------------
+
+
+def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[Entry]:
+    group = _rule("--group", search.group)
+    experiment = _rule("--experiment", search.experiment)
+    found: list[tuple[Path, tuple[str, ...]]] = []
+    known = frozenset().union(*(reader.suffixes for reader, _ in readers())) - _NO_MOVIES
+    known |= _STORES if search.each == "file" else PICTURE_SUFFIXES
+    for folder, files in _walk(root, out):
+        chosen = [file for file in files if _wanted(file, search.files, known)]
+        if search.each == "file":
+            found += [(file, (str(file),)) for file in chosen]
+            continue
+        if chosen:
+            parts = tuple(map(str, chosen)) if search.files else (str(folder),)
+            found.append((folder, parts))
+    names = _names([_below(path, root) for path, _ in found])
+    return [
+        Entry(
+            name=name,
+            paths=paths,
+            reading=reading,
+            group=_apply(group, path, root),
+            experiment=_apply(experiment, path, root),
+        )
+        for name, (path, paths) in zip(names, found, strict=True)
+    ]
+
+
+def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Give each folder with its files, in natural order; results are not recordings."""
+    for place, folders, files in os.walk(root):
+        here = Path(place)
+        stores = [name for name in folders if Path(name).suffix.lower() in _STORES]
+        folders[:] = sorted(
+            (
+                name
+                for name in folders
+                if not name.startswith(".")
+                and name not in stores
+                and here / name != out
+                and not _made_here(here / name)
+            ),
+            key=natural_key,
+        )
+        shown = sorted(
+            (name for name in [*files, *stores] if not name.startswith(".")), key=natural_key
+        )
+        yield here, [here / name for name in shown]
+
+
+def _made_here(folder: Path) -> bool:
+    """Whether cocuyo made a folder: its pictures are no recordings."""
+    if folder.name.endswith(".partial"):
+        return True
+    for name in ("run.json", "ensembles.json", "batch.json"):
+        try:
+            record = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(record, dict) and str(record.get("format", "")).startswith("cocuyo"):
+            return True
+    return False
+
+
+def _wanted(file: Path, patterns: Sequence[str], known: frozenset[str]) -> bool:
+    if patterns:
+        return any(file.match(pattern) for pattern in patterns)
+    return file.suffix.lower() in known
+
+
+def _rule(option: str, rule: str) -> str | re.Pattern[str]:
+    if rule in ("", "folder", "parent"):
+        return rule
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        msg = f"{option} {rule!r} is no regular expression: {error}."
+        raise SettingsError(msg) from None
+    if pattern.groups != 1:
+        msg = (
+            f"{option} {rule!r} has {pattern.groups} parentheses; give 'folder', 'parent' or a "
+            "regular expression with one, such as '(control|drug)'."
+        )
+        raise SettingsError(msg)
+    return pattern
+
+
+def _apply(rule: str | re.Pattern[str], path: Path, root: Path) -> str:
+    if rule == "":
+        return ""
+    relative = path.relative_to(root)
+    if isinstance(rule, str):
+        parents = relative.parts[:-1]
+        place = 1 if rule == "folder" else 2
+        return parents[-place] if len(parents) >= place else ""
+    found = rule.search(relative.as_posix())
+    return found.group(1) or "" if found else ""
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path != root else root.name
+
+
+# --- A list ------------------------------------------------------------------------------------
+
+
+def _of_list(path: Path, reading: Reading) -> list[Entry]:
+    header, rows = _read_table(path)
+    columns = _columns(path, header)
+    entries, given = [], []
+    for number, row in rows:
+        cells = {c: v.strip() for c, v in zip(columns, row, strict=False) if v.strip()}
+        where = f"Row {number} of {path}"
+        if len(row) > len(columns):
+            msg = f"{where} has {len(row)} cells for {len(columns)} columns."
+            raise SettingsError(msg)
+        if "recording" not in cells:
+            msg = f"{where} names no recording."
+            raise SettingsError(msg)
+        paths = _paths(path.parent, cells["recording"])
+        given.append(cells.get("name", ""))
+        entries.append(
+            Entry(
+                name="",
+                paths=paths,
+                reading=_reading(where, path.parent, cells, reading),
+                exclude=_absolute(path.parent, cells["exclude"]) if "exclude" in cells else None,
+                group=cells.get("group", ""),
+                experiment=cells.get("experiment", ""),
+                labels={c: cells.get(c, "") for c in columns if c not in _KNOWN},
+            )
+        )
+    if not entries:
+        msg = f"{path} lists no recording."
+        raise RecordingError(msg)
+    names = _list_names(path, given, [entry.paths[0] for entry in entries])
+    return [replace(entry, name=name) for entry, name in zip(entries, names, strict=True)]
+
+
+def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"{path} cannot be read as a list ({error}); give a CSV file in UTF-8, or a folder."
+        raise SettingsError(msg) from None
+    lines = text.splitlines()
+    first = lines[0] if lines else ""
+    mark = max(",;\t", key=first.count)
+    table = csv.reader(lines, delimiter=mark)
+    header = next(table, [])
+    return header, [(table.line_num, row) for row in table if any(cell.strip() for cell in row)]
+
+
+def _columns(path: Path, header: Sequence[str]) -> list[str]:
+    plain = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header]
+    columns = [_ALIASES.get(name, name) for name in plain]
+    if "recording" not in columns:
+        msg = (
+            f"{path} has no column 'recording' (it has: {', '.join(header) or 'nothing'}); give a "
+            "CSV file with the path of a recording in each row."
+        )
+        raise SettingsError(msg)
+    twice = [name for name, n in Counter(columns).items() if n > 1 or not name]
+    if twice:
+        msg = f"{path} has the column {twice[0]!r} without a name or twice."
+        raise SettingsError(msg)
+    for name in columns:
+        close = difflib.get_close_matches(name, _KNOWN, 1, 0.8)
+        if name not in _KNOWN and close:
+            msg = f"{path} has a column {name!r}; was {close[0]!r} meant? Rename it."
+            raise SettingsError(msg)
+    return columns
+
+
+def _reading(where: str, folder: Path, cells: dict[str, str], reading: Reading) -> Reading:
+    values: dict[str, Any] = reading.model_dump()
+    for name in Reading.model_fields:
+        if name not in cells:
+            continue
+        text = cells[name]
+        if name == "frames":
+            found = _FRAMES.fullmatch(text)
+            if found is None:
+                msg = f"{where}: frames are {text!r}; give A:B, such as 0:500."
+                raise SettingsError(msg)
+            values[name] = tuple(int(end) if end else None for end in found.groups())
+        elif name == "timestamps":
+            values[name] = _absolute(folder, text)
+        else:
+            values[name] = text.replace(",", ".") if name in _NUMBERS else text
+    try:
+        return Reading.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        msg = f"{where}: {name} is {first['input']!r}; {first['msg']}."
+        raise SettingsError(msg) from None
+
+
+def _paths(folder: Path, text: str) -> tuple[str, ...]:
+    """Make the path of a row absolute; a pattern stands for the parts of one recording."""
+    path = Path(_absolute(folder, text))
+    if not path.exists() and any(mark in text for mark in "*?"):
+        place, pattern = path.parent, path.name
+        found = sorted(place.glob(pattern), key=lambda part: natural_key(part.name))
+        if found:
+            return tuple(map(str, found))
+    return (str(path),)
+
+
+def _absolute(folder: Path, text: str) -> str:
+    return os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - keeps links
+
+
+# --- Names -------------------------------------------------------------------------------------
+
+
+def _names(relative: Sequence[str]) -> list[str]:
+    """Name recordings by their path; the suffix stays where two differ by nothing else."""
+    plain = [_safe(_stem(path)) for path in relative]
+    count = Counter(name.casefold() for name in plain)
+    names = [
+        name if count[name.casefold()] == 1 else _safe(path)
+        for name, path in zip(plain, relative, strict=True)
+    ]
+    return _different(names)
+
+
+def _list_names(path: Path, given: Sequence[str], files: Sequence[str]) -> list[str]:
+    """Name the rows of a list: as it says, else by file, with folders where those are equal."""
+    twice = [name for name, n in Counter(filter(None, given)).items() if n > 1]
+    if twice:
+        msg = f"{path} gives the name {twice[0]!r} to more than one recording."
+        raise SettingsError(msg)
+    names = [_safe(name) if name else _safe(Path(file).stem) for name, file in _pair(given, files)]
+    count = Counter(name.casefold() for name in names)
+    deeper = []
+    for name, (said, file) in zip(names, _pair(given, files), strict=True):
+        clash = count[name.casefold()] > 1 and not said
+        deeper.append(_safe(f"{Path(file).parent.name}/{Path(file).name}") if clash else name)
+    return _different(deeper)
+
+
+def _pair(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    return list(zip(first, second, strict=True))
+
+
+def _different(names: Sequence[str]) -> list[str]:
+    taken = {name.casefold() for name in names}
+    seen: set[str] = set()
+    chosen = []
+    for name in names:
+        free, n = name, 1
+        while free.casefold() in seen or (n > 1 and free.casefold() in taken):
+            n += 1
+            free = f"{name}-{n}"
+        seen.add(free.casefold())
+        chosen.append(free)
+    return chosen
+
+
+def _stem(path: str) -> str:
+    parent, slash, name = path.rpartition("/")
+    return f"{parent}{slash}{Path(name).stem}"
+
+
+def _safe(text: str) -> str:
+    """Make a name that any file system takes, of a path below a folder."""
+    name = re.sub(r"[^\w.+ -]+", "-", text.replace("/", "__")).strip(". -")
+    # Windows reserves the names of devices.
+    if not name or re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", name.split(".")[0]):
+        name = f"recording-{name}".rstrip("-")
+    # `.partial` marks unfinished folders.
+    return re.sub(r"\.partial$", "-partial", name)[:120]

@@ -1,0 +1,228 @@
+"""What is to be done: which recordings, why, and with how much time and memory."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cocuyo import __version__
+from cocuyo.batch.identity import hash_content, hash_settings, stamp_files
+from cocuyo.batch.settings import Entry, Method, Task, record_path, result_path
+from cocuyo.batch.work import FORMAT, describe_error, open_task
+from cocuyo.core import CocuyoError, Progress, ProgressCallback, ignore_progress
+
+State = Literal["done", "failed", "to do"]
+
+# Measured with this version on one core of a server processor (2 GHz), default preset, 96 x 96 to
+# 1024 x 1024 pixels and 60 to 360 frames: seconds at the start, for each pixel, and for each pixel
+# of each frame. Rough: what this batch has finished counts once there is something.
+_START_S, _PIXEL_S, _PIXEL_FRAME_S = 5.0, 5e-5, 1.2e-7
+# Of the same runs, highest resident memory: MB at the start, and for each pixel.
+_START_MB, _PIXEL_MB = 420.0, 1.1e-3
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A recording of a batch and what is to be done with it.
+
+    Attributes
+    ----------
+    entry : Entry
+        The recording.
+    state : {"done", "failed", "to do"}
+        ``failed`` only where it failed before and nothing has changed since.
+    why : str
+        Why it is in this state, for people.
+    task : Task
+        As it goes to a worker.
+    n_frames, n_rows, n_columns : int
+        Its shape; 0 where it could not be opened.
+    record : dict or None
+        What is known of an earlier attempt.
+    problem : str
+        Why it cannot be opened; empty where it can.
+    """
+
+    entry: Entry
+    state: State
+    why: str
+    task: Task
+    n_frames: int = 0
+    n_rows: int = 0
+    n_columns: int = 0
+    record: dict[str, Any] | None = field(default=None, repr=False)
+    problem: str = ""
+
+
+def plan_batch(
+    entries: Sequence[Entry],
+    method: Method,
+    *,
+    folder: Path,
+    retry_failed: bool = False,
+    redo: bool = False,
+    progress: ProgressCallback = ignore_progress,
+) -> list[Planned]:
+    """Decide for each recording whether it is done, failed or to do.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        The recordings.
+    method : Method
+        What is done with each.
+    folder : Path
+        The folder of the batch; it need not exist.
+    retry_failed : bool, default: False
+        Do again what failed.
+    redo : bool, default: False
+        Do everything again.
+    progress : callable, optional
+        Called for each recording.
+
+    Returns
+    -------
+    list of Planned
+        In the order of the entries.
+    """
+    planned = []
+    for number, entry in enumerate(entries):
+        progress(Progress("looking", number, len(entries)))
+        planned.append(_plan(entry, method, folder, retry_failed, redo))
+    progress(Progress("looking", len(entries), len(entries)))
+    speed = measured_speed(p.record for p in planned)
+    return [_with_cost(p, speed) for p in planned]
+
+
+def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -> Planned:
+    key = hash_settings(entry, method)
+    task = Task(
+        folder=str(folder),
+        name=entry.name,
+        paths=list(entry.paths),
+        reading=entry.reading.model_dump(mode="json"),
+        exclude=entry.exclude,
+        preset=method.preset,
+        model=method.model,
+        config=method.config.model_dump(mode="json"),
+        seed=method.seed,
+        settings_key=key,
+        n_threads=1,
+        memory_mb=_START_MB,
+        cost=_START_S,
+        version=__version__,
+    )
+    record = read_record(folder, entry.name)
+    why = _why(record, entry, key, folder)
+    if not why and record is not None:
+        done = record["kind"] == "done"
+        if redo:
+            why = "asked for again"
+        elif not done and retry:
+            why = "failed before"
+        else:
+            figures = record.get("figures", {})
+            n_frames, n_rows, n_columns = (
+                int(figures.get(name, 0)) for name in ("n_frames", "n_rows", "n_columns")
+            )
+            state: State = "done" if done else "failed"
+            return Planned(entry, state, record["error"], task, n_frames, n_rows, n_columns, record)
+    try:
+        recording = open_task(task)
+        recording.rate_hz  # noqa: B018 - raises where no rate is known
+    except (CocuyoError, OSError) as error:
+        return Planned(entry, "to do", why, task, record=record, problem=describe_error(error))
+    rows, columns = recording.frame_shape
+    return Planned(entry, "to do", why, task, recording.n_frames, rows, columns, record=record)
+
+
+def _why(record: dict[str, Any] | None, entry: Entry, key: str, folder: Path) -> str:
+    """Say why a recording has to be analysed (again); empty where it has not."""
+    if record is None:
+        return "new"
+    if record.get("settings_key") != key:
+        return "settings or model changed"
+    if record["kind"] == "done" and not (result_path(folder, entry.name) / "run.json").is_file():
+        return "its result is gone"
+    if record.get("stamp") != stamp_files(entry.paths):
+        content = hash_content(entry.paths)
+        if not content or content != record.get("content"):
+            return "recording changed"
+    return ""
+
+
+def read_record(folder: Path, name: str) -> dict[str, Any] | None:
+    """Read how a recording ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the batch.
+    name : str
+        Name of the recording.
+
+    Returns
+    -------
+    dict or None
+        None where there is no (readable) record.
+    """
+    try:
+        record = json.loads(record_path(folder, name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(record, dict) or record.get("format") != FORMAT or "kind" not in record:
+        return None
+    return record
+
+
+# --- Time and memory ---------------------------------------------------------------------------
+
+
+def expected_cost(n_frames: int, n_rows: int, n_columns: int) -> tuple[float, float]:
+    """Say roughly what a recording takes.
+
+    Parameters
+    ----------
+    n_frames, n_rows, n_columns : int
+        Its shape.
+
+    Returns
+    -------
+    tuple of float
+        Seconds of one core, and memory in MB.
+    """
+    n_pixels = n_rows * n_columns
+    seconds = _START_S + _PIXEL_S * n_pixels + _PIXEL_FRAME_S * n_pixels * n_frames
+    return seconds, _START_MB + _PIXEL_MB * n_pixels
+
+
+def measured_speed(records: Iterable[dict[str, Any] | None]) -> float | None:
+    """Compare the time that recordings took with what was expected.
+
+    Parameters
+    ----------
+    records : iterable of (dict or None)
+        Records of this batch.
+
+    Returns
+    -------
+    float or None
+        Seconds for each expected second; None where nothing has been done.
+    """
+    taken = expected = 0.0
+    for record in records:
+        if record is None or record["kind"] != "done" or "figures" not in record:
+            continue
+        figures = record["figures"]
+        taken += float(record.get("seconds", 0))
+        expected += expected_cost(figures["n_frames"], figures["n_rows"], figures["n_columns"])[0]
+    return taken / expected if expected and taken else None
+
+
+def _with_cost(planned: Planned, speed: float | None) -> Planned:
+    seconds, memory = expected_cost(planned.n_frames, planned.n_rows, planned.n_columns)
+    if planned.problem:
+        seconds = memory = 0.0
+    task = replace(planned.task, cost=seconds * (speed or 1), memory_mb=memory)
+    return replace(planned, task=task)

@@ -1,0 +1,169 @@
+"""What a batch is told: how a recording is read, what is analysed, and with which settings."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from cocuyo.core import FrozenConfig
+from cocuyo.pipeline import PipelineConfig
+
+
+class Reading(FrozenConfig):
+    """How a recording is read; what is None is left to the file."""
+
+    frame_rate_hz: float | None = Field(default=None, gt=0, description="Frames per second.")
+    pixel_size_um: float | None = Field(default=None, gt=0, description="Side of a pixel, in µm.")
+    diameter_um: float | None = Field(default=None, gt=0, description="Diameter of a soma, in µm.")
+    frames: tuple[int | None, int | None] | None = Field(
+        default=None, description="First frame and the one after the last, from 0."
+    )
+    dataset: str | None = Field(default=None, description="Data set in an HDF5 file.")
+    channel: int | None = Field(default=None, ge=0, description="Channel, from 0.")
+    plane: int | None = Field(default=None, ge=0, description="Plane, from 0.")
+    axes: str | None = Field(default=None, description="Order of the axes, where it is not told.")
+    timestamps: str | None = Field(
+        default=None, description="Path of a file with the time of each frame."
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A recording that a batch is to analyse.
+
+    Attributes
+    ----------
+    name : str
+        Its name in the batch, each once; the name of its result folder.
+    paths : tuple of str
+        A file, a folder, or the parts of one recording; absolute.
+    reading : Reading
+        How it is read.
+    exclude : str or None
+        Path of an image that is not 0 where nothing is to be found.
+    group : str
+        What it is compared by (control, drug); empty where nobody said it.
+    experiment : str
+        Animal or slice it comes from: the unit of observation; empty where each recording is one.
+    labels : dict of str
+        Further columns of the list, taken over to the tables.
+    """
+
+    name: str
+    paths: tuple[str, ...]
+    reading: Reading = field(default_factory=Reading)
+    exclude: str | None = None
+    group: str = ""
+    experiment: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is done with every recording of a batch.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the preset.
+    model : str or None
+        Another model, by name or as an absolute path.
+    config : PipelineConfig
+        The complete settings.
+    model_hash : str
+        Hash of the model's weights.
+    seed : int
+        Seed, kept in the results.
+    """
+
+    preset: str
+    model: str | None
+    config: PipelineConfig
+    model_hash: str
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording as it is handed to a worker; plain JSON, with absolute paths.
+
+    Attributes
+    ----------
+    folder : str
+        The folder of the batch.
+    name : str
+        Name of the recording in the batch.
+    paths : list of str
+        What is read.
+    reading : dict
+        Fields of `Reading`.
+    exclude : str or None
+        Mask of pixels to leave out.
+    preset, model, config, seed
+        As in `Method`.
+    settings_key : str
+        Hash of all settings, model and masks; kept in the record.
+    n_threads : int
+        Threads that the worker may use.
+    memory_mb : float
+        Memory that it is expected to need, in MB.
+    cost : float
+        Expected work, in seconds of one core.
+    version : str
+        Version of cocuyo; a worker with another one refuses.
+    """
+
+    folder: str
+    name: str
+    paths: list[str]
+    reading: dict[str, Any]
+    exclude: str | None
+    preset: str
+    model: str | None
+    config: dict[str, Any]
+    seed: int
+    settings_key: str
+    n_threads: int
+    memory_mb: float
+    cost: float
+    version: str
+
+
+RECORDS, RESULTS = "state", "recordings"
+
+
+def record_path(folder: Path, name: str) -> Path:
+    """Name the file that says how a recording of a batch ended.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the batch.
+    name : str
+        Name of the recording.
+
+    Returns
+    -------
+    Path
+        A JSON file; it need not exist.
+    """
+    return folder / RECORDS / f"{name}.json"
+
+
+def result_path(folder: Path, name: str) -> Path:
+    """Name the result folder of a recording of a batch.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the batch.
+    name : str
+        Name of the recording.
+
+    Returns
+    -------
+    Path
+        The folder; it need not exist.
+    """
+    return folder / RESULTS / name

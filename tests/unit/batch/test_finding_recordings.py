@@ -1,0 +1,169 @@
+"""Which recordings a batch finds, and what a list says of them."""
+
+import json
+
+import pytest
+
+from cocuyo.batch import Reading, Search, find_recordings
+from cocuyo.core import RecordingError, SettingsError
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Make empty files below a folder."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / "in" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / "in"
+
+    return make
+
+
+@pytest.fixture
+def look(tmp_path):
+    def find(source, **search):
+        return find_recordings(source, search=Search(**search), out=tmp_path / "out")
+
+    return find
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """Write a list and read it."""
+
+    def read(text, reading=Reading()):
+        path = tmp_path / "list.csv"
+        path.write_text(text, encoding="utf-8")
+        return find_recordings(path, reading=reading, out=tmp_path / "out")
+
+    return read
+
+
+def test_movies_are_found_in_natural_order_and_named_by_their_place(place, look):
+    root = place("day2/a10.tif", "day2/a9.tif", "b.AVI", "notes.txt", ".hidden.tif", "day1/c.h5")
+    assert [e.name for e in look(root)] == ["b", "day1__c", "day2__a9", "day2__a10"]
+
+
+def test_every_kind_of_file_that_is_read_is_found_and_a_store_is_one_recording(place, look):
+    root = place("a.nd2", "b.czi", "c.nwb", "d.zarr/zarr.json", "e.mat", "f.png")
+    assert [e.name for e in look(root)] == ["a", "b", "c", "d"]
+    assert [e.name for e in look(root, files=("*.mat",))] == ["e"]
+
+
+def test_results_of_cocuyo_are_no_recordings(place, look):
+    root = place(
+        "a.tif", "a.cocuyo/mask.tif", "b.partial/mask.tif", "other/run.json", "other/x.tif"
+    )
+    (root / "a.cocuyo" / "run.json").write_text(json.dumps({"format": "cocuyo-result"}))
+    assert [e.name for e in look(root)] == ["a", "other__x"]
+
+
+def test_the_folder_of_the_batch_is_left_out(place, tmp_path):
+    root = place("a.tif", "out/b.tif")
+    found = find_recordings(root, out=root / "out")
+    assert [e.name for e in found] == ["a"]
+
+
+def test_recordings_that_differ_by_their_suffix_keep_it(place, look):
+    assert [e.name for e in look(place("a.h5", "a.tif", "b.tif"))] == ["a.h5", "a.tif", "b"]
+
+
+def test_a_folder_is_one_recording_if_asked_for(place, look):
+    root = place("s1/msCam1.avi", "s1/msCam2.avi", "s2/frame1.png", "s2/frame2.png")
+    found = look(root, each="folder")
+    assert [(e.name, e.paths) for e in found] == [
+        ("s1", (str(root / "s1"),)),
+        ("s2", (str(root / "s2"),)),
+    ]
+
+
+def test_with_a_pattern_the_parts_of_a_folder_are_those_that_fit_in_natural_order(place, look):
+    root = place("s1/msCam10.avi", "s1/msCam2.avi", "s1/behavCam1.avi")
+    (entry,) = look(root, each="folder", files=("msCam*.avi",))
+    assert entry.paths == (str(root / "s1/msCam2.avi"), str(root / "s1/msCam10.avi"))
+
+
+def test_groups_and_experiments_come_from_folders_or_from_a_pattern(place, look):
+    root = place("drug/rat1/a.tif", "control/rat2/b.tif")
+    found = look(root, group="parent", experiment="folder")
+    assert [(e.group, e.experiment) for e in found] == [("control", "rat2"), ("drug", "rat1")]
+    found = look(root, group="^(drug|control)/", experiment=r"rat(\d+)")
+    assert [(e.group, e.experiment) for e in found] == [("control", "2"), ("drug", "1")]
+
+
+@pytest.mark.parametrize("rule", ["(", "rat", "(a)(b)"])
+def test_a_rule_that_is_no_pattern_with_one_parenthesis_is_refused(place, look, rule):
+    with pytest.raises(SettingsError, match="--group"):
+        look(place("a.tif"), group=rule)
+
+
+def test_nothing_to_find_is_an_error(place, look, tmp_path):
+    with pytest.raises(RecordingError, match="No recording"):
+        look(place("a.txt"))
+    with pytest.raises(RecordingError, match="neither a folder"):
+        look(tmp_path / "absent")
+
+
+def test_a_list_says_how_each_recording_is_read(listed, tmp_path):
+    first, second = listed(
+        "recording,group,experiment,frame_rate_hz,pixel_size_um,frames,exclude,timestamps,age\n"
+        "in/a.tif,drug,rat1,6.67,1.5,10:,masks/a.png,t.csv,P10\n"
+        "/data/b.tif,,,,,,,,\n",
+        Reading(frame_rate_hz=20, channel=1),
+    )
+    assert first.paths == (str(tmp_path / "in" / "a.tif"),)
+    assert first.reading == Reading(
+        frame_rate_hz=6.67,
+        pixel_size_um=1.5,
+        frames=(10, None),
+        channel=1,
+        timestamps=str(tmp_path / "t.csv"),
+    )
+    assert first.exclude == str(tmp_path / "masks" / "a.png")
+    assert (first.group, first.experiment, first.labels) == ("drug", "rat1", {"age": "P10"})
+    assert (second.name, second.paths) == ("b", ("/data/b.tif",))
+    assert second.reading == Reading(frame_rate_hz=20, channel=1)
+    assert second.labels == {"age": ""}
+
+
+def test_a_list_as_a_german_spreadsheet_writes_it_is_read(listed):
+    (entry,) = listed("﻿Recording;Frame rate;Pixel-size\nx.tif;6,67;1,5\n")
+    assert (entry.reading.frame_rate_hz, entry.reading.pixel_size_um) == (6.67, 1.5)
+
+
+def test_a_pattern_in_a_list_stands_for_the_parts_of_one_recording(listed, place):
+    root = place("s/msCam10.avi", "s/msCam2.avi")
+    (entry,) = listed("recording,name\nin/s/msCam*.avi,session\n")
+    assert entry.paths == (str(root / "s/msCam2.avi"), str(root / "s/msCam10.avi"))
+    assert entry.name == "session"
+
+
+def test_rows_of_one_file_name_get_different_names(listed):
+    names = [e.name for e in listed("recording\na/rec.tif\nb/rec.tif\nb/rec.tif\n")]
+    assert names == ["a__rec.tif", "b__rec.tif", "b__rec.tif-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path2\nx.tif\n", "no column 'recording'"),
+        ("recording,pixelsize_um\nx.tif,1\n", "was 'pixel_size_um' meant"),
+        ("recording,recording\nx.tif,y.tif\n", "twice"),
+        ("recording,frame_rate_hz\nx.tif,fast\n", "Row 2 .*frame_rate_hz is 'fast'"),
+        ("recording,frames\nx.tif,1-4\n", "Row 2 .*A:B"),
+        ("recording,group\n,drug\n", "Row 2 .*names no recording"),
+        ("recording,name\nx.tif,n\ny.tif,n\n", "'n' to more than one"),
+        ("recording\nx.tif,1,2\n", "3 cells for 1 column"),
+    ],
+)
+def test_a_list_that_cannot_be_understood_is_refused_with_its_row(listed, text, words):
+    with pytest.raises(SettingsError, match=words):
+        listed(text)
+
+
+def test_names_are_such_that_any_system_takes_them(listed):
+    names = [e.name for e in listed("recording,name\nx.tif,con\ny.tif,a/b:c*\nz.tif,r.partial\n")]
+    assert names == ["recording-con", "a__b-c", "r-partial"]

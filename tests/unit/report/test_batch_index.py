@@ -1,0 +1,77 @@
+"""The index of a batch."""
+
+import base64
+import re
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from synthetic_result import make_result
+
+from cocuyo.report import IndexRow, Strip, draw_strip, draw_thumbnail, render_index
+
+
+@pytest.fixture
+def strip():
+    return Strip("n_neurons", "neurons", {"a": [("x", 1.0), ("y", 5.0)], "b": [("z", 3.0)]})
+
+
+def test_every_recording_has_a_row_with_its_figures_and_a_link():
+    rows = [
+        IndexRow("r1", link="recordings/r1/report.html", figures={"n_neurons": 12}),
+        IndexRow("r2", state="failed", reason="empty file"),
+        IndexRow("r3", state="to do"),
+        IndexRow("r4", warnings=("first", "second")),
+    ]
+    page = render_index("mine", rows, strips=())
+    assert page.count("<tr data-state=") == 4
+    assert '<a href="recordings/r1/report.html">r1</a>' in page
+    assert '<td class="n" data-v="12">12</td>' in page
+    assert page.count("empty file") == 2  # above the table and in it
+    assert "second" in page
+    assert "<dd>2<small>of 4 recordings" in page
+    assert "<dt>not yet done</dt><dd>1" in page
+
+
+def test_nothing_in_a_name_or_reason_is_taken_as_html_and_nothing_is_loaded():
+    bad = '"><script>alert(1)</script>'
+    row = IndexRow(bad, group=bad, experiment=bad, state="failed", reason=bad, warnings=(bad,))
+    page = render_index(bad, [row], strips=[Strip("m", bad, {bad: [(bad, 1.0)]})], notes=[bad])
+    assert "<script>alert" not in page
+    assert not re.search(r'(src|href)="(https?:)?//', page)
+
+
+def test_columns_for_groups_are_there_only_where_groups_are():
+    assert "experiment</button>" not in render_index("m", [IndexRow("r")], strips=())
+    page = render_index("m", [IndexRow("r", group="g", experiment="e")], strips=())
+    assert "experiment</button>" in page
+    assert "<option>g</option>" in page
+
+
+@pytest.mark.parametrize("standalone", [False, True])
+def test_a_strip_has_a_point_for_each_unit_and_a_line_at_each_median(strip, standalone):
+    picture = ElementTree.fromstring(draw_strip(strip, standalone=standalone))
+    every = [e for e in picture.iter() if e.tag.endswith("circle")]
+    heights = [float(e.get("cy")) for e in every]
+    assert len(every) == 3
+    assert heights[1] < heights[2] < heights[0]  # 5 above 3 above 1
+    lines = [e.get("d") for e in picture.iter() if e.get("class") == "middle"]
+    assert len(lines) == 2
+    assert float(lines[0].split()[1].split("h")[0]) == pytest.approx(heights[2], abs=0.2)  # both 3
+
+
+def test_equal_values_lie_side_by_side():
+    strip = Strip("m", "m", {"a": [(str(i), 2.0) for i in range(5)]})
+    xs = re.findall(r'cx="([\d.]+)"', draw_strip(strip))
+    assert len(set(xs)) == 5
+
+
+def test_a_thumbnail_shows_the_field_with_the_outlines_of_accepted_rois():
+    result = make_result()
+    data = base64.b64decode(draw_thumbnail(result).partition(",")[2])
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).astype(int)
+    assert max(picture.shape[:2]) == 144
+    assert len(data) < 15_000
+    yellow = (picture[..., 1] - picture[..., 0]) > 60
+    assert yellow.any()
