@@ -132,7 +132,7 @@ def test_a_truth_of_another_size_is_refused(refused, finished, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("absent.npz", "absent.npz does not exist; give a result folder"),
+        ("absent.npz", "absent.npz does not exist; give a result of cocuyo"),
         ("empty.npz", "it is no such archive, or is cut"),
         ("garbage.npz", "it is no such archive, or is cut"),
         ("cut.npz", "it is no such archive, or is cut"),

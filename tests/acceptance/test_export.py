@@ -233,4 +233,5 @@ def test_results_of_other_programs_are_scored(cocuyo, place):
         assert scores["pixels"]["sdc"] == 1
         assert scores["instances"]["iou"]["f1"] == 1
         assert scores["silent"] == {"accepted": 0, "silent": 16, "share": 0.0}
-        assert scores["traces"]["median_correlation"] > 0.9
+        # They hold other units than ΔF/F₀, and the neuropil in other ways: alike, not equal.
+        assert scores["traces"]["median_correlation"] > 0.8

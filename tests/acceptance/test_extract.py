@@ -191,7 +191,7 @@ def test_another_field_cannot_be_aligned(extract_refused, finished, write_tiff):
 
 def test_an_absent_source_is_named(extract_refused, recording, tmp_path):
     line = extract_refused(recording, "--rois", tmp_path / "nothing.zip", "--align")
-    assert "nothing.zip does not exist; give a result folder" in line
+    assert "nothing.zip does not exist; give a result of cocuyo" in line
 
 
 def test_a_folder_that_is_no_result_is_refused(extract_refused, recording, tmp_path):

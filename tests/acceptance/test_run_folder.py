@@ -35,7 +35,7 @@ def test_an_existing_result_is_kept_without_overwrite(run_refused, recording, ea
 def test_overwrite_replaces_a_result_of_ours_and_leaves_nothing_of_it(
     run, look, recording, earlier, tmp_path
 ):
-    (earlier / "edits.jsonl").write_text("{}\n")
+    (earlier / "stale.txt").write_text("x")
     assert run(recording, "--overwrite").status == 0
     look(earlier).expect_whole(60, (64, 72))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["slice.cocuyo", "slice.tif"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from cocuyo.core import MissingExtraError, RecordingError
-from cocuyo.io.sources import Source, natural_key
+from cocuyo.io.sources import PICTURE_SUFFIXES, Source, natural_key
 
 Option = Literal["dataset", "channel", "plane", "axes"]
 
@@ -288,7 +288,7 @@ def open_file(path: Path, choice: Choice) -> Source:
 
 
 def _is_known(suffix: str) -> bool:
-    return any(suffix in reader.suffixes for reader, _ in readers())
+    return suffix in PICTURE_SUFFIXES or any(suffix in r.suffixes for r, _ in readers())
 
 
 def _check_options(path: Path, reader: Reader, choice: Choice) -> None:
