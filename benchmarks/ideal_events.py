@@ -4,8 +4,8 @@
 
 prints the event F1 of an observer who knows the shape of every transient of a functional neuron and
 sees the mean of its true soma with nothing but the camera's noise: a bound for any detector, beside
-which the event F1 of `benchmarks/slices.py` stands. Bursts of neuropil, other cells' light and events
-that ride on each other are left out, so that it is too high rather than too low.
+which the event F1 of `benchmarks/slices.py` stands. Bursts of neuropil, light of other cells and
+events that ride on each other are left out, so that it is too high rather than too low.
 """
 
 import sys
