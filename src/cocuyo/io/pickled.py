@@ -115,7 +115,7 @@ class _Unpickler(pickle.Unpickler):
         if found is None:
             msg = f"it names {module}.{name}, which is neither array nor plain data"
             raise ForbiddenPickleError(msg)
-        return found
+        return found if isinstance(found, type) else _Function(found)
 
     def persistent_load(self, pid: Any) -> Any:
         msg = "it refers to objects outside of it"
@@ -156,6 +156,26 @@ class _Array:
 
 class _Marker:
     """Stands for a class that is only ever handed on."""
+
+    def __setstate__(self, state: Any) -> None:
+        msg = "it changes a type"
+        raise ForbiddenPickleError(msg)
+
+
+class _Function:
+    """A function that a pickle can call but not change: unpickling may set attributes."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._call(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        msg = "it changes a function"
+        raise ForbiddenPickleError(msg)
 
 
 def _check_bytes(dtype: Any, data: Any, count: int) -> None:
@@ -251,7 +271,7 @@ def _plain(value: Any, made: dict[int, Any], depth: int) -> Any:
         return value.made
     if isinstance(value, _Type):
         return value.dtype.str
-    if isinstance(value, _Marker | type):
+    if isinstance(value, _Marker | _Function | type):
         return None
     if isinstance(value, dict | list | tuple):
         if id(value) not in made:

@@ -35,6 +35,9 @@ _MAX_UNSENT = 2**22
 """Bytes that wait for a listener; one that reads more slowly is let go."""
 _MAX_WAITING = 8
 """Frames received and not yet taken; then no more are read and the sender has to wait."""
+_MOST_CLIENTS = 64
+"""Connections at a time; `select` takes about 1000 files of the whole process, on Windows 512."""
+_MOST_PROBLEMS = 100
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -112,7 +115,7 @@ class _Stream:
         self._next = 0
         self._ready: deque[LiveFrame] = deque()
         self._ended = False
-        self.problems: list[str] = []
+        self.problems: deque[str] = deque(maxlen=_MOST_PROBLEMS)
 
     @property
     def address(self) -> str:
@@ -190,7 +193,7 @@ class _Stream:
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 2**53:
             what = f"index is {index!r}; it must be a whole number from 0"
             raise _BadMessage(what)
-        if time_s is not None and not (_is_number(time_s) and math.isfinite(time_s)):
+        if time_s is not None and not _is_number(time_s):
             what = f"time_s is {time_s!r}; it must be a number"
             raise _BadMessage(what)
         if index < self._next:
@@ -214,7 +217,11 @@ def _read_header(text: bytes) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Say whether a value of a header is a finite number that fits a float."""
+    try:
+        return not isinstance(value, bool) and math.isfinite(value)  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        return False
 
 
 def _read_start(header: dict[str, Any], given: tuple[float | None, float | None]) -> LiveFacts:
@@ -362,9 +369,19 @@ class TcpStream(_Stream):
         readable, _, _ = select.select([self._server, *sockets], [], [], wait_s)
         for ready in readable:
             if ready is self._server:
-                self._clients.append(_Client(self._server.accept()[0]))
+                self._welcome()
             else:
                 self._hear(sockets[ready])
+
+    def _welcome(self) -> None:
+        try:
+            connection = self._server.accept()[0]
+            if len(self._clients) >= _MOST_CLIENTS:
+                connection.close()
+            else:
+                self._clients.append(_Client(connection))
+        except OSError:  # it is gone again, or no file is free: those who are there go on
+            return
 
     def _hear(self, client: _Client) -> None:
         try:

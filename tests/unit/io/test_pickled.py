@@ -182,6 +182,19 @@ def test_crafted_pickles_are_refused(data: bytes, said: str):
         load_plain(io.BytesIO(data))
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["_codecs encode", "numpy ndarray", "numpy dtype", "numpy.core.multiarray _reconstruct"],
+)
+def test_a_pickle_cannot_change_what_it_calls(name: str):
+    change = _pickled((None, {"__defaults__": ("changed",), "dtype": "changed"}))
+    data = f"c{name}\n".replace(" ", "\n").encode() + change + b"b."
+    with pytest.raises(ValueError, match=r"it changes|damaged"):
+        load_plain(io.BytesIO(data))
+    array = np.arange(3, dtype=np.int16)
+    _same(load_plain(io.BytesIO(pickle.dumps(array, 2))), array)
+
+
 def test_an_array_larger_than_its_bytes_is_refused():
     text = pickle.dumps(np.zeros(8, np.uint8), 2)
     opcodes = [(op.name, pos) for op, _, pos in pickletools.genops(text)]

@@ -257,6 +257,7 @@ BAD = {
     "a list as a type": (START | {"dtype": ["uint8"]}, b"", r"dtype is \['uint8'\]"),
     "no rate": (START | {"frame_rate_hz": 0}, b"", "frame_rate_hz is 0"),
     "a size of no pixel": (START | {"pixel_size_um": -1}, b"", "pixel_size_um is -1"),
+    "a size beyond any float": (START | {"pixel_size_um": 10**400}, b"", "pixel_size_um is 10000"),
     "a name with a newline": (START | {"name": "a\nb"}, b"", "name must be"),
     "a frame before start": ({"type": "frame", "index": 0}, b"xx", "before start"),
     "an unknown message": ({"type": "hello"}, b"", "no message of type 'hello'"),
@@ -274,7 +275,7 @@ def test_what_breaks_the_format_is_refused_in_words_and_others_go_on(serve, case
     answer = bad.receive()
     assert answer["type"] == "error"
     assert re.search(words, answer["message"])
-    assert served.stream.problems == [answer["message"]]
+    assert list(served.stream.problems) == [answer["message"]]
     good = served.make_client()
     good.send(START)
     send_frames(good, frames)
@@ -289,6 +290,7 @@ def test_what_breaks_the_format_is_refused_in_words_and_others_go_on(serve, case
         ({"index": True}, "index"),
         ({"time_s": "now"}, "time_s"),
         ({"time_s": float("inf")}, "time_s"),
+        ({"time_s": 10**400}, "time_s"),
     ],
 )
 def test_a_frame_with_a_wrong_number_or_time_is_refused(serve, wrong, words):
@@ -330,6 +332,26 @@ def test_bytes_that_are_no_message_end_the_connection_and_nothing_else(data, wor
         assert good.receive()["type"] == "ready"
         good.close()
     finally:
+        served.stop = True
+        served.thread.join()
+        served.stream.close()
+
+
+def test_more_connections_than_are_taken_are_closed_and_the_others_go_on():
+    served = Served("tcp")
+    served.thread.start()
+    clients = [served.make_client()]
+    try:
+        clients[0].send(START)
+        assert clients[0].receive()["type"] == "ready"
+        clients += [served.make_client() for _ in range(70)]
+        with pytest.raises(OSError):  # noqa: PT011 - closed, in the words of the system
+            clients[-1].receive()
+        send_frames(clients[0], frames_of(3))
+        served.wait_for(3)
+    finally:
+        for client in clients:
+            client.close()
         served.stop = True
         served.thread.join()
         served.stream.close()
