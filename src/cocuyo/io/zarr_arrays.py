@@ -14,7 +14,13 @@ from cocuyo.core import RecordingError
 from cocuyo.io.arrays import guess_axes, pick_frames
 from cocuyo.io.hdf5 import PIXEL_NAMES, RATE_NAMES
 from cocuyo.io.readers import Choice, Reader
-from cocuyo.io.sources import Source, check_dtype, plausible_pixel_size, plausible_rate
+from cocuyo.io.sources import (
+    Source,
+    check_dtype,
+    natural_key,
+    plausible_pixel_size,
+    plausible_rate,
+)
 
 _MARKS = (".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json")
 # What xarray, minian and others call their axes.
@@ -155,7 +161,9 @@ def _find_array(path: Path, wanted: str | None) -> _Found:
         return _image(item)
     if _multiscales(root.attrs):
         return _image(root)
-    images = [group for _, group in root.groups() if _multiscales(group.attrs)]
+    # A store lists its groups in any order.
+    groups = sorted(root.groups(), key=lambda found: natural_key(found[0]))
+    images = [group for _, group in groups if _multiscales(group.attrs)]
     if len(images) == 1:  # the layout of bioformats2raw
         return _image(images[0])
     if images:
