@@ -1,4 +1,4 @@
-"""Run the two networks: OpenVINO on a processor, torch as reference and on a GPU.
+"""Run the networks: OpenVINO on a processor, torch as reference and on a GPU.
 
 An engine is made for one frame shape. It is stateless: the recurrent state is passed in and
 comes back.
@@ -40,7 +40,7 @@ class TemporalState:
 
 
 class Engine(Protocol):
-    """Both networks, ready for frames of one shape."""
+    """The networks, ready for frames of one shape."""
 
     @property
     def name(self) -> str:
@@ -165,9 +165,9 @@ def load_engine(
     ----------
     folder : Path
         Model folder with ``weights.safetensors`` and the graphs ``unet``, ``step``,
-        ``classify`` (``.xml`` and ``.bin``).
+        ``classify`` (``.xml`` and ``.bin``); also ``outline``, where the settings have it.
     config : NetworkConfig
-        Settings of both networks.
+        Settings of the networks.
     frame_shape : tuple of int
         Rows and columns of the frames.
     engine : {"auto", "openvino", "torch"}
@@ -192,6 +192,14 @@ def load_engine(
     if engine == "torch" or (engine == "auto" and _gpu_available()):
         return _TorchEngine(folder, config, frame_shape)
     return _OpenVinoEngine(folder, config, frame_shape, precision, n_threads)
+
+
+def computes_in_bf16() -> bool:
+    """Say whether this processor computes in bf16; others take far longer with it than with f32."""
+    with without_usage_reports():
+        import openvino as ov
+
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @contextmanager
@@ -256,8 +264,8 @@ class _OpenVinoEngine:
             import openvino as ov
 
         core = ov.Core()
-        able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self.precision = ("bf16" if "BF16" in able else "f32") if precision == "auto" else precision
+        usual = "bf16" if computes_in_bf16() else "f32"
+        self.precision = usual if precision == "auto" else precision
         self._config = config
         self._shapes = _Shapes(config, frame_shape)
         options: dict[str, Any] = {

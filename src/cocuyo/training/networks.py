@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cocuyo.core import AnyArray, Progress, ProgressCallback, ignore_progress, stream
 from cocuyo.segmentation import NetworkConfig, TemporalConfig, temporal_inputs, unet_multiple
-from cocuyo.segmentation.engine import pad_to_multiple
+from cocuyo.segmentation.engine import computes_in_bf16, pad_to_multiple
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
 from cocuyo.training.dataset import Example, load_example
 from cocuyo.training.loop import Curve, dice_of, fit, segmentation_loss
@@ -64,6 +64,7 @@ def fit_unet(
     multiple = unet_multiple(config.unet)
     crop = max(multiple, recipe.crop_px // multiple * multiple)
     n_batches = max(1, len(examples) * recipe.frames_per_recording // recipe.batch)
+    quick = computes_in_bf16()
 
     def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:
         rng = stream(seed, f"training.unet.{epoch}")
@@ -75,7 +76,7 @@ def fit_unet(
             images = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None]
             images = images.contiguous(memory_format=torch.channels_last)
             labels = torch.from_numpy(np.stack([p[1] for p in pairs]))[:, None]
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=quick):
                 logits = network(images)
             update(segmentation_loss(logits.float(), labels, recipe.loss))
 
@@ -129,6 +130,7 @@ def write_inputs(
     """
     multiple = unet_multiple(config.unet)
     unet = unet.eval()
+    quick = computes_in_bf16()
     for done, path in enumerate(paths, start=1):
         example = load_example(path)
         inputs = []
@@ -136,7 +138,7 @@ def write_inputs(
             for image, contrast in zip(example.images, example.contrast, strict=True):
                 grey = image.astype(np.float32) / 255
                 padded = torch.from_numpy(pad_to_multiple(grey, multiple))[None, None]
-                with torch.autocast("cpu", dtype=torch.bfloat16):
+                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=quick):
                     logits = unet(padded)
                 probability = torch.sigmoid(logits.float())[0, 0].numpy()
                 inputs.append(

@@ -28,6 +28,7 @@ from cocuyo.pipeline.finish import draw_candidates
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import CHANNELS, VIEW_SIDE, Scene, to_view, view_candidates
 from cocuyo.segmentation import OutlineConfig
+from cocuyo.segmentation.engine import computes_in_bf16
 from cocuyo.segmentation.networks import OutlineNetwork
 from cocuyo.segmentation.weights import WEIGHTS
 from cocuyo.training.collect import Case, analyse_one, collect, keep
@@ -174,6 +175,7 @@ def fit_outline_network(
     soma = torch.from_numpy(training.soma).to(device)
     right = torch.from_numpy(training.is_neuron).to(device)
     n_batches = max(1, len(views) // recipe.batch)
+    quick = device.type == "cuda" or computes_in_bf16()
     held = torch.from_numpy(validation.views[validation.is_neuron == 1])
     wanted = torch.from_numpy(validation.soma[validation.is_neuron == 1])
 
@@ -183,8 +185,7 @@ def fit_outline_network(
             at = torch.from_numpy(rows).to(device)
             seen, target = _vary(views[at].float(), soma[at].float() / 255, rng)
             known, functional_ = right[at] >= 0, (right[at] == 1).float()
-            # Not on processors: most have no bf16 and take ten times as long with it.
-            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=quick):
                 outline, score = network(seen)
             loss = functional.binary_cross_entropy_with_logits(
                 score.float()[known, 0], functional_[known]
