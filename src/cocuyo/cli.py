@@ -313,6 +313,13 @@ class ReadingOptions:
     timestamps: str | None = None
     join: bool = False
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """What must be said again to open the recording again, besides its path."""
+        from cocuyo.io import READING_CHOICES
+
+        return {name: getattr(self, name) for name in READING_CHOICES}
+
 
 _RECORDING_OPTIONS = (
     click.option(
@@ -918,12 +925,6 @@ class _Job:
     exclude: "BoolArray | None"
     reading: ReadingOptions
 
-    @property
-    def choices(self) -> dict[str, Any]:
-        """What must be said again to open the recording again, besides its path."""
-        names = ("dataset", "channel", "plane", "frames")
-        return {name: getattr(self.reading, name) for name in names}
-
 
 def _prepare(
     recordings: tuple[str, ...],
@@ -999,7 +1000,7 @@ def run(
                 progress=progress,
             )
         identity = file_identity(job.recording.paths)
-        result = with_inputs(result, identity, reading=job.choices)
+        result = with_inputs(result, identity, reading=job.reading.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
 
@@ -1078,7 +1079,7 @@ def extract(
         )
     (identity,) = file_identity(Path(source) / "result.h5" if ours else source)
     inputs = (*file_identity(recording.paths), {**identity, "role": "rois"})
-    result = with_inputs(result, inputs, reading=job.choices)
+    result = with_inputs(result, inputs, reading=job.reading.choices)
     click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
 
 
@@ -1516,14 +1517,14 @@ def _slurm_options(options: dict[str, Any]) -> "Slurm | None":
 
 
 def _batch_method(preset: str, model: str | None, config_file: str | None, seed: int) -> "Method":
-    from cocuyo.batch import Method, hash_model
-    from cocuyo.pipeline import load_model
+    from cocuyo.batch import Method
+    from cocuyo.pipeline import hash_weights, load_model
 
     settings = _pipeline_settings(model, preset, config_file)
     loaded = load_model(model or preset)
-    if model is not None and loaded.settings.name != model:
+    if model is not None and not loaded.shipped:
         model = str(loaded.folder.resolve())  # a worker may stand in another folder
-    weights = hash_model(loaded, method=settings.method)
+    weights = hash_weights(loaded, method=settings.method)
     return Method(preset=preset, model=model, config=settings, model_hash=weights, seed=seed)
 
 
@@ -1677,7 +1678,7 @@ def _live_request(
     if no_spool and (finish or keep_frames):
         msg = "--no-spool keeps no frames, so none can be completed or kept."
         raise click.UsageError(msg)
-    recorded = ("frames", "dataset", "timestamps", "join")
+    recorded = ("frames", "dataset", "axes", "timestamps", "join")
     others = () if replay else recorded + (("channel", "plane") if from_stream else ())
     for name in others:
         if getattr(reading, name) not in (None, False):
@@ -1711,6 +1712,7 @@ def _live_request(
         },
         replay=functools.partial(open_from_options, [source], reading) if replay else None,
         replay_rate_hz=math.inf if replay_rate_hz == 0 else replay_rate_hz,
+        reading=reading.choices,
         frame_rate_hz=reading.frame_rate_hz,
         pixel_size_um=reading.pixel_size_um,
         channel=reading.channel,

@@ -50,6 +50,8 @@ class LiveRequest:
         At which rate; None for its own.
     frame_rate_hz, pixel_size_um : float or None
         In place of what the source says.
+    reading : dict
+        How files are opened again: `cocuyo.io.READING_CHOICES`.
     channel, plane : int or None
         Of a growing TIFF.
     finish : bool
@@ -68,6 +70,7 @@ class LiveRequest:
     key: dict[str, Any]
     replay: Callable[[], Any] | None
     replay_rate_hz: float | None
+    reading: dict[str, Any]
     frame_rate_hz: float | None
     pixel_size_um: float | None
     channel: int | None
@@ -151,10 +154,24 @@ def _complete(
     result = complete(followed, request.options, work=work, progress=progress)
     assert followed.recording is not None
     paths: tuple[str, ...] = followed.recording.paths
+    reading = {**request.reading, "frames": _frames_read(followed, request.reading["frames"])}
     if not all(Path(path).exists() for path in paths):
-        paths = (str(folder.path / FRAMES_FILE),)
+        # The kept frames are those that were chosen, and no others.
+        paths, reading = (str(folder.path / FRAMES_FILE),), {}
     session = {"session": folder.record["session"]}
-    return with_inputs(result, tuple({**one, **session} for one in file_identity(paths)))
+    inputs = tuple({**one, **session} for one in file_identity(paths))
+    return with_inputs(result, inputs, reading=reading)
+
+
+def _frames_read(
+    followed: Followed, asked: tuple[int | None, int | None] | None
+) -> tuple[int | None, int | None] | None:
+    """Say which frames of the files were analysed, where these may hold more."""
+    promised = None if followed.facts is None else followed.facts.n_frames
+    first = (0 if asked is None else asked[0]) or 0
+    if followed.n_frames == promised or first < 0:
+        return asked
+    return (first, first + followed.n_frames)
 
 
 def _is_complete(folder: Path, record: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from cocuyo.batch.display import BatchPrinter, format_time
 from cocuyo.batch.executors import DaskExecutor, Executor, LocalExecutor, Outcome
-from cocuyo.batch.identity import hash_model
 from cocuyo.batch.listing import Search, find_recordings
 from cocuyo.batch.plan import Planned, plan_batch
 from cocuyo.batch.run import (
@@ -36,7 +35,6 @@ __all__ = [
     "choose_workplace",
     "find_recordings",
     "format_time",
-    "hash_model",
     "open_workplace",
     "plan_batch",
     "prepare_folder",

@@ -10,9 +10,6 @@ from cocuyo.batch.settings import Entry, Method
 from cocuyo.core import CocuyoError, RecordingError
 from cocuyo.io import file_identity
 from cocuyo.io.readers import find_reader
-from cocuyo.pipeline import Model
-
-_WEIGHTS = ("*.safetensors", "*.xml", "*.bin")
 
 
 def stamp_files(paths: Sequence[str]) -> str:
@@ -85,29 +82,6 @@ def join_hashes(identity: Sequence[dict[str, Any]]) -> str:
         Their hashes, in order.
     """
     return " ".join(str(entry["sha256"]) for entry in identity)
-
-
-def hash_model(model: Model, *, method: str) -> str:
-    """Hash the weights of a model.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    method : str
-        ``blobs`` needs no weights.
-
-    Returns
-    -------
-    str
-        A hash.
-    """
-    digest = hashlib.sha256(model.settings.name.encode())
-    if method != "blobs":
-        for pattern in _WEIGHTS:
-            for file in sorted(model.folder.glob(pattern)):
-                digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
 
 
 def hash_settings(entry: Entry, method: Method) -> str:

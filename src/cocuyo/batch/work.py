@@ -168,7 +168,7 @@ def _analyse(
     task: Task, record: dict[str, Any], started: float, progress: ProgressCallback
 ) -> dict[str, Any]:
     from cocuyo.batch.measures import measure_result, measure_rois
-    from cocuyo.io import file_identity, read_exclusion
+    from cocuyo.io import READING_CHOICES, file_identity, read_exclusion
     from cocuyo.io.atomic import write_json
     from cocuyo.io.results import put_in_place, remove
     from cocuyo.pipeline import PipelineConfig, segment, with_inputs
@@ -201,7 +201,7 @@ def _analyse(
     if stamp_files(task.paths) != record["stamp"]:
         msg = "The recording changed while it was read; start the batch again when it is complete."
         raise CocuyoError(msg)
-    choices = {name: task.reading[name] for name in ("dataset", "channel", "plane", "frames")}
+    choices = {name: task.reading[name] for name in READING_CHOICES}
     result = with_inputs(result, inputs, reading=choices)
     final = result_path(folder, task.name)
     final.parent.mkdir(parents=True, exist_ok=True)

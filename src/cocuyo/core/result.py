@@ -169,7 +169,7 @@ class RunInfo:
         ROIs.
     reading : dict
         How the recording was opened, where it takes more than its path: ``dataset``, ``channel``,
-        ``plane``, ``frames`` (first, one past the last; None for an open end).
+        ``plane``, ``axes``, ``frames`` (first, one past the last; None for an open end).
     task : str
         ``segment`` where neurons were looked for, ``extract`` where the ROIs were given.
     """

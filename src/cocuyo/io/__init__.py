@@ -13,7 +13,12 @@ from cocuyo.io.recordings import (
     open_recording,
     read_exclusion,
 )
-from cocuyo.io.reopen import find_inputs, refer_to_recording, reopen_recording
+from cocuyo.io.reopen import (
+    READING_CHOICES,
+    find_inputs,
+    refer_to_recording,
+    reopen_recording,
+)
 from cocuyo.io.results import (
     check_destination,
     is_result,
@@ -28,6 +33,7 @@ from cocuyo.io.sources import Source
 from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
 
 __all__ = [
+    "READING_CHOICES",
     "Choice",
     "EditLog",
     "ExportOptions",

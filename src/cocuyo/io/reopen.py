@@ -9,6 +9,9 @@ from cocuyo.io.folders import recording_files
 from cocuyo.io.nwb import ExternalMovie
 from cocuyo.io.recordings import open_recording
 
+READING_CHOICES = ("dataset", "channel", "plane", "axes", "frames")
+"""Options of `open_recording` that a result keeps besides paths, to open its recording again."""
+
 
 def find_inputs(result: Result, folder: str | Path) -> tuple[Path, ...]:
     """Say where the files of a result's recording lie now.
@@ -97,6 +100,7 @@ def reopen_recording(
         dataset=reading.get("dataset"),
         channel=reading.get("channel"),
         plane=reading.get("plane"),
+        axes=reading.get("axes"),
         join=len(paths) > 1,
     )
     expected = (result.n_frames, *result.rois.frame_shape)
@@ -139,7 +143,7 @@ def refer_to_recording(
     paths = (Path(recording),) if recording is not None else find_inputs(result, folder)
     files = [f for path in paths for f in (recording_files(path) if path.is_dir() else [path])]
     reading = result.info.reading
-    choices = {name: reading.get(name) for name in ("dataset", "channel", "plane")}
+    choices = {name: reading.get(name) for name in READING_CHOICES if name != "frames"}
 
     def length(path: Path) -> int:
         return open_recording(path, **choices).n_frames  # type: ignore[arg-type]  # by their names

@@ -35,7 +35,7 @@ from cocuyo.io.livefolder import LiveFolder, spooled_recording
 from cocuyo.io.spool import Spool
 from cocuyo.pipeline.analysis import FirstPass
 from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
-from cocuyo.pipeline.model import load_model
+from cocuyo.pipeline.model import hash_weights, load_model
 from cocuyo.pipeline.provisional import (
     FrameReport,
     Provisional,
@@ -572,6 +572,7 @@ class _Session:
         """Name what the first pass depends on, beside the frames that lie in the same folder."""
         digest = hashlib.sha256(json.dumps(library_versions(), sort_keys=True).encode())
         digest.update(json.dumps(self._folder.record["key"], sort_keys=True).encode())
+        digest.update(hash_weights(self._model, method=self._settings.method).encode())
         digest.update(head.movie.read(0, head.n_frames).tobytes())
         return digest.hexdigest()
 

@@ -1,5 +1,6 @@
 """Trained models: folders with settings, weights, graphs and a card."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +14,7 @@ from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
 from cocuyo.postprocessing import EventJudge, Perceptron, Verifier
 
 FORMAT_VERSION = 1
+_WEIGHTS = ("*.safetensors", "*.xml", "*.bin")
 _Kind = TypeVar("_Kind", bound=Perceptron)
 _FILES: dict[type[Perceptron], str] = {
     Verifier: "verifier.safetensors",
@@ -112,6 +114,29 @@ def load_model(name: str | Path = "default") -> Model:
         msg = f"{path} is not a model of cocuyo: {first}"
         raise ModelError(msg) from error
     return Model(folder, settings, _load(Verifier, folder), _load(EventJudge, folder))
+
+
+def hash_weights(model: Model, *, method: str) -> str:
+    """Hash all weights and graphs of a model, so that one trained again is told from before.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    method : str
+        ``blobs`` needs no weights.
+
+    Returns
+    -------
+    str
+        A hash.
+    """
+    digest = hashlib.sha256(model.settings.name.encode())
+    if method != "blobs":
+        for pattern in _WEIGHTS:
+            for file in sorted(model.folder.glob(pattern)):
+                digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def write_settings(folder: Path, settings: ModelSettings) -> None:

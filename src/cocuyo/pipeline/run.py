@@ -36,7 +36,7 @@ from cocuyo.pipeline.analysis import (
     network_shape,
 )
 from cocuyo.pipeline.finish import Finished
-from cocuyo.pipeline.model import Model, load_model
+from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import Setup, require_frames, set_up
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
@@ -330,9 +330,7 @@ def _run_key(
         (recording.rate_hz, recording.pixel_size_um, recording.diameter_um),
     )
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    weights = model.folder / "weights.safetensors"
-    if networks is not None and weights.is_file():
-        digest.update(weights.read_bytes())
+    digest.update(hash_weights(model, method=settings.method).encode())
     if exclude is not None:
         digest.update(np.packbits(exclude).tobytes())
     last = recording.n_frames - 1

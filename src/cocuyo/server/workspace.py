@@ -13,6 +13,7 @@ from typing import Any
 
 from cocuyo.core import Cancelled, CocuyoError, Progress
 from cocuyo.io import (
+    READING_CHOICES,
     check_destination,
     file_identity,
     inspect_recording,
@@ -269,8 +270,8 @@ class Workspace:
         chosen: dict[str, Any] = {
             name: request.number(name) for name in ("frame_rate_hz", "pixel_size_um", "diameter_um")
         }
-        dataset = request.text("dataset", default="").strip()
-        chosen["dataset"] = dataset or None
+        for name in ("dataset", "axes"):
+            chosen[name] = request.text(name, default="").strip() or None
         for name in ("channel", "plane"):
             value = request.body.get(name)
             if value is not None and (type(value) is not int or not 0 <= value < 10**6):
@@ -378,7 +379,7 @@ def _run(
     with work_folder(folder, overwrite=overwrite) as work:
         result = segment(recording, preset=preset, config=config, work=work, progress=job.report)
         job.report(Progress("writing the result", 0, 1))
-        choices = {name: reading[name] for name in ("dataset", "channel", "plane")}
+        choices = {name: reading.get(name) for name in READING_CHOICES}
         result = with_inputs(result, file_identity(recording.paths), reading=choices)
         result.save(folder, overwrite=overwrite)
     n = int(result.rois.accepted.sum())

@@ -12,13 +12,12 @@ from cocuyo.batch import (
     Reading,
     Search,
     find_recordings,
-    hash_model,
     plan_batch,
     run_batch,
     start_folder,
 )
 from cocuyo.batch.work import perform
-from cocuyo.pipeline import load_model
+from cocuyo.pipeline import hash_weights, load_model
 
 READING = Reading(frame_rate_hz=6.67, pixel_size_um=1.5)
 
@@ -63,7 +62,7 @@ def method():
     """The way without networks."""
     model = load_model("srname")
     config = model.settings.pipeline
-    return Method("srname", None, config, hash_model(model, method=config.method))
+    return Method("srname", None, config, hash_weights(model, method=config.method))
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ class Panel {
   /** What cannot be opened may need a choice: data set, channel, plane. */
   refused(path, options, error) {
     const form = el("form", {}, el("div", { class: "fields" }, this.text("dataset", "Data set (HDF5)", options.dataset),
+      this.text("axes", "Order of the axes, such as TXY", options.axes),
       this.whole("channel", "Channel, from 0", options.channel), this.whole("plane", "Plane, from 0", options.plane)),
     el("div", { class: "buttons" }, el("button", { class: "main" }, "Look again")));
     form.addEventListener("submit", (event) => {
