@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from cocuyo.batch.settings import Entry, Reading
 from cocuyo.core import RecordingError, SettingsError
-from cocuyo.io.readers import readers
+from cocuyo.io.readers import FORMATS_READ, readers
 from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
 
 _FRAMES = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
@@ -87,7 +87,7 @@ def find_recordings(
     if source.is_dir():
         entries = _of_folder(Path(os.path.abspath(source)), search, reading, out)  # noqa: PTH100
         if not entries:
-            what = " or ".join(search.files) if search.files else "TIFF, AVI, MP4, MKV, HDF5, .npy"
+            what = " or ".join(search.files) if search.files else FORMATS_READ
             msg = f"No recording ({what}) lies in {source}; check the folder and --files."
             raise RecordingError(msg)
     elif source.is_file():
