@@ -168,7 +168,10 @@ class Request:
 
 
 def _positive(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+    try:
+        return math.isfinite(value) and value > 0
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 @dataclass(frozen=True)
@@ -335,12 +338,15 @@ class _Door(BaseHTTPRequestHandler):
             raise RequestError(HTTPStatus.FORBIDDEN, "Requests from other pages are refused.")
         if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise RequestError(HTTPStatus.FORBIDDEN, "Requests from other pages are refused.")
-        address = urlsplit(self.path)
+        try:
+            address = urlsplit(self.path)
+            query = dict(parse_qsl(address.query, keep_blank_values=True, max_num_fields=32))
+        except ValueError:
+            raise RequestError(HTTPStatus.BAD_REQUEST, "The address is malformed.") from None
         token, *rest = address.path.removeprefix("/").split("/")
         if not secrets.compare_digest(token.encode(), server.token.encode()):
             msg = "The address needs the token that cocuyo printed; open that one."
             raise RequestError(HTTPStatus.FORBIDDEN, msg)
-        query = dict(parse_qsl(address.query, keep_blank_values=True, max_num_fields=32))
         path = tuple(unquote(part) for part in rest)
         return Request(self.command, path, query, self._body())
 

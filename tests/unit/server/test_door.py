@@ -121,6 +121,10 @@ def test_frames_out_of_range_are_refused_in_words(client, query, word):
     assert message.startswith(f"{word} is ")
 
 
+def test_an_address_that_is_none_is_refused_in_words(client):
+    assert "malformed" in refused(client.get(f"{ROIS}?{'a=1&' * 40}"), 400)
+
+
 def test_too_large_a_request_is_refused_before_it_is_read(client):
     headers = {"Content-Type": "application/json", "Content-Length": str(MAX_BODY_BYTES + 1)}
     refused(client.post(EDITS, b"{}", headers=headers), 413)

@@ -88,6 +88,7 @@ def test_inspection_says_what_is_there_and_what_is_missing(client):
     [
         {"frame_rate_hz": "8"},
         {"frame_rate_hz": -1},
+        {"frame_rate_hz": 10**400},
         {"pixel_size_um": float("inf")},
         {"plane": 1.5},
         {"plane": True},
