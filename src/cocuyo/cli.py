@@ -873,7 +873,7 @@ def _summary(result: "Result", folder: "Path") -> str:
     given = result.info.task == "extract"
     kind, other = ("given ROI", "ROI") if given else ("functional neuron", "candidate")
     lines = [
-        f"{_counted(accepted, kind)} with {_counted(events, 'event')} in "
+        f"{_counted(accepted, kind)} with {_counted(events, 'event')} in a recording of "
         f"{_duration(result.times_s[-1])} (min:s); "
         f"{_counted(len(result.rois) - accepted, other)} rejected."
     ]
@@ -1186,8 +1186,17 @@ def ensembles(
     import numpy as np
 
     from cocuyo.core import SettingsError
-    from cocuyo.io import file_identity, load_result, read_stimuli, save_ensembles
+    from cocuyo.io import (
+        TraceStore,
+        file_identity,
+        load_result,
+        read_edits,
+        read_stimuli,
+        reopen_recording,
+        save_ensembles,
+    )
     from cocuyo.io.ensembles import check_ensembles
+    from cocuyo.pipeline import curated_result
     from cocuyo.population import analyse_population
     from cocuyo.report import render_ensembles
 
@@ -1199,10 +1208,18 @@ def ensembles(
     folder = check_ensembles(
         out if out is not None else _beside(source, ".ensembles"), overwrite, inputs=read
     )
-    result = load_result(source)
+    as_found = load_result(source)
     times, labels = read_stimuli(stimuli_file) if stimuli_file else (None, None)
-    accepted = np.flatnonzero(result.rois.accepted)
     with ProgressPrinter() as progress:
+        # What was decided on the curation page counts, as in exports.
+        result = curated_result(
+            as_found,
+            read_edits(source),
+            recording=lambda: reopen_recording(as_found, source),
+            cache=TraceStore(source),
+            progress=progress,
+        )
+        accepted = np.flatnonzero(result.rois.accepted)
         found = analyse_population(
             np.asarray(result.raster[:, :], np.bool_)[accepted],
             result.times_s,

@@ -9,6 +9,10 @@ import pytest
 from planted_ensembles import planted_raster
 from synthetic_result import make_result
 
+from cocuyo.core import Result
+from cocuyo.core.curation import Reject
+from cocuyo.io import EditLog
+
 FILES = {
     "coactivity.csv",
     "peaks.csv",
@@ -57,6 +61,15 @@ def test_ensembles_are_written_beside_the_result_which_stays_as_it_was(
     assert (record["status"], record["n_ensembles"], record["seed"]) == ("complete", 2, 0)
     assert record["settings"]["n_shuffles"] == 100
     assert record["inputs"][0]["role"] == "result"
+
+
+def test_what_a_person_rejected_plays_no_part(ensembles, saved):
+    accepted = Result.load(saved).rois
+    ids = tuple(accepted.ids[i] for i in np.flatnonzero(accepted.accepted)[:3])
+    EditLog(saved).append(Reject(rois=ids))
+    outcome = ensembles()
+    assert outcome.status == 0, outcome
+    assert " of 45 neurons, " in outcome.out
 
 
 def test_tables_agree_with_each_other_and_with_the_result(ensembles, saved, tmp_path):

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
 from cocuyo.batch.settings import Entry, Reading
 from cocuyo.core import RecordingError, SettingsError
+from cocuyo.io.export import ExportName, export_path
 from cocuyo.io.readers import FORMATS_READ, readers
 from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
 
@@ -138,6 +139,12 @@ def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Give each folder with its files, in natural order; results are not recordings."""
     for place, folders, files in os.walk(root):
         here = Path(place)
+        exports = {
+            name
+            for folder in folders
+            if _made_here(here / folder)
+            for name in _exports_of(here / folder)
+        }
         stores = [name for name in folders if Path(name).suffix.lower() in _STORES]
         folders[:] = sorted(
             (
@@ -145,22 +152,29 @@ def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
                 for name in folders
                 if not name.startswith(".")
                 and name not in stores
+                and name not in exports
                 and here / name != out
                 and not _made_here(here / name)
             ),
             key=natural_key,
         )
         shown = sorted(
-            (name for name in [*files, *stores] if not name.startswith(".")), key=natural_key
+            (n for n in [*files, *stores] if not n.startswith(".") and n not in exports),
+            key=natural_key,
         )
         yield here, [here / name for name in shown]
+
+
+def _exports_of(folder: Path) -> set[str]:
+    """Names that exports of a result have beside it: the same movie once more, or no movie."""
+    return {export_path(folder, to).name for to in get_args(ExportName)}
 
 
 def _made_here(folder: Path) -> bool:
     """Whether cocuyo made a folder: its pictures are no recordings."""
     if folder.name.endswith(".partial"):
         return True
-    for name in ("run.json", "ensembles.json", "batch.json"):
+    for name in ("run.json", "ensembles.json", "batch.json", "live.json"):
         try:
             record = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -1,6 +1,7 @@
 """Which recordings a batch finds, and what a list says of them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,18 @@ def test_results_of_cocuyo_are_no_recordings(place, look):
     )
     (root / "a.cocuyo" / "run.json").write_text(json.dumps({"format": "cocuyo-result"}))
     assert [e.name for e in look(root)] == ["a", "other__x"]
+
+
+def test_exports_of_a_result_and_what_live_keeps_are_no_recordings(place, look):
+    root = place(
+        "a.tif", "a.nwb", "a_labels.tif", "a_caiman.hdf5", "a.suite2p/ops.tif", "a.cocuyo/mask.tif",
+        "b.tif", "b.nwb", "c.live/mask.tif",
+    )  # fmt: skip
+    (root / "a.cocuyo" / "run.json").write_text(json.dumps({"format": "cocuyo-result"}))
+    (root / "c.live" / "live.json").write_text(json.dumps({"format": "cocuyo live"}))
+    # b has no result beside it, so its NWB file is a recording as any other.
+    found = sorted(Path(path).name for entry in look(root) for path in entry.paths)
+    assert found == ["a.tif", "b.nwb", "b.tif"]
 
 
 def test_the_folder_of_the_batch_is_left_out(place, tmp_path):

@@ -18,6 +18,10 @@ const HINTS = {
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const FREEHAND_PX = 6; // further than this with the button down, it is drawn in one go
 
+const reserve = (element, shown) => {
+  element.style.visibility = shown ? "visible" : "hidden";
+};
+
 export class Tools {
   constructor(store, field) {
     this.store = store;
@@ -99,10 +103,11 @@ export class Tools {
       button.disabled = tool.needs === true && !this.store.roi;
     }
     for (const button of this.shapes.children) button.setAttribute("aria-pressed", button.dataset.shape === this.shape);
-    this.shapes.hidden = !drawing || this.shape === "line";
-    this.sizeLabel.hidden = !drawing || this.shape !== "brush";
+    // Their places stay reserved: a toolbar that grows would move the picture under the pointer.
+    reserve(this.shapes, drawing && this.shape !== "line");
+    reserve(this.sizeLabel, drawing && this.shape === "brush");
     this.sizeLabel.querySelector("output").textContent = `${this.radius} px`;
-    this.finish.hidden = !drawing || this.points.length === 0;
+    reserve(this.finish, drawing && this.points.length > 0);
     $("stage").classList.toggle("tool", drawing);
     $("hint").hidden = !drawing;
     $("hint").textContent = drawing ? HINTS[this.shape] : "";
