@@ -25,7 +25,13 @@ from cocuyo.io.results import (
     work_folder,
 )
 from cocuyo.io.sources import Source
-from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
+from cocuyo.io.truth import (
+    is_foreign,
+    load_ground_truth,
+    read_mask,
+    read_rois,
+    rois_identity,
+)
 
 __all__ = [
     "Choice",
@@ -44,6 +50,7 @@ __all__ = [
     "file_identity",
     "find_inputs",
     "inspect_recording",
+    "is_foreign",
     "is_result",
     "load_ground_truth",
     "load_result",
@@ -58,6 +65,7 @@ __all__ = [
     "read_stimuli",
     "refer_to_recording",
     "reopen_recording",
+    "rois_identity",
     "save_ensembles",
     "save_npz_atomic",
     "save_result",
