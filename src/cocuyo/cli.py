@@ -1046,8 +1046,7 @@ def extract(
     """
     from pathlib import Path
 
-    from cocuyo.io import file_identity
-    from cocuyo.io.results import is_result
+    from cocuyo.io import file_identity, is_result, rois_identity
     from cocuyo.pipeline import extract as extract_given
     from cocuyo.pipeline import with_inputs
 
@@ -1064,6 +1063,7 @@ def extract(
         **options,
     )
     rois, reference, recording = _read_given(source, job.recording)
+    given = rois_identity(source)
     with ProgressPrinter() as progress:
         result = extract_given(
             recording,
@@ -1077,8 +1077,7 @@ def extract(
             align=align,
             progress=progress,
         )
-    (identity,) = file_identity(Path(source) / "result.h5" if ours else source)
-    inputs = (*file_identity(recording.paths), {**identity, "role": "rois"})
+    inputs = (*file_identity(recording.paths), given)
     result = with_inputs(result, inputs, reading=job.reading.choices)
     click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
 
@@ -1881,15 +1880,20 @@ Examples:
   cocuyo view                                    choose a recording in this folder, run it
   cocuyo view /data/monday                       the same for another folder
   cocuyo view slice.cocuyo --recording /disk2/slice.tif
+  cocuyo view suite2p/plane0 --recording slice.tif
 """,
 )
-@click.argument("path", metavar="[RESULT|FOLDER]", default=".")
+@click.argument("path", metavar="[RESULT|FOLDER|ROIS]", default=".")
 @click.option(
     "--recording",
-    "moved_to",
+    "recording_path",
     metavar="REC",
-    help="Where the recording of RESULT lies now, if it was moved.",
+    help="The recording in which ROIS lie; or where that of RESULT lies now, if it was moved.",
 )
+@click.option(
+    "--out", metavar="DIR", help="With ROIS: result folder; <stem>.cocuyo beside REC by default."
+)
+@recording_options
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
@@ -1898,8 +1902,19 @@ Examples:
     help="Port; a free one by default.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address and open nothing.")
-def view(path: str, *, moved_to: str | None, port: int, no_browser: bool) -> None:
+def view(
+    path: str,
+    *,
+    recording_path: str | None,
+    out: str | None,
+    reading: ReadingOptions,
+    port: int,
+    no_browser: bool,
+) -> None:
     """Show a result in the browser and correct it, or choose a recording to analyse.
+
+    ROIS of another program (Suite2p, CaImAn, minian, an ImageJ ROI set, a picture of labels) need
+    their recording: what cocuyo extract makes of both is shown.
 
     The page is served to this computer only, at an address with a secret token, until Ctrl-C.
     Edits are kept in edits.jsonl in RESULT as they are made; its other files do not change.
@@ -1912,18 +1927,22 @@ def view(path: str, *, moved_to: str | None, port: int, no_browser: bool) -> Non
     from cocuyo.server import App, Server
 
     folder = Path(path)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        msg = f"{path} {what}; give a result folder, or the folder that holds recordings."
+    if not folder.exists():
+        msg = f"{path} does not exist; give a result folder, or the folder that holds recordings."
         raise CocuyoError(msg)
+    if _needs_extraction(folder, recording_path):
+        folder = _extract_or_find(path, recording_path, out, reading)
+    elif out is not None or reading != ReadingOptions():
+        msg = f"--out and reading options belong to ROIs of another program, and {path} is none."
+        raise click.UsageError(msg)
     if is_result(folder):
         app = App(
             folder,
             result=folder,
-            recording=lambda result: reopen_recording(result, folder, recording=moved_to),
+            recording=lambda result: reopen_recording(result, folder, recording=recording_path),
         )
-    elif moved_to is not None:
-        msg = f"--recording belongs to a result, and {path} is none."
+    elif recording_path is not None:
+        msg = f"--recording belongs to a result or to ROIs, and {path} is neither."
         raise click.UsageError(msg)
     else:
         app = App(folder)
@@ -1938,6 +1957,76 @@ def view(path: str, *, moved_to: str | None, port: int, no_browser: bool) -> Non
         if not no_browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         server.serve_forever()
+
+
+def _needs_extraction(path: "Path", recording: str | None) -> bool:
+    """Whether ROIs of another program are to be shown: they have no movie, motion and pictures."""
+    from cocuyo.io import is_foreign
+
+    if recording is None and (path / "suite2p").is_dir():
+        return False  # Suite2p saves beside the recordings, and one of these is to be chosen
+    return is_foreign(path)
+
+
+def _extract_or_find(
+    source: str, recording: str | None, out: str | None, reading: ReadingOptions
+) -> "Path":
+    """Give the result folder of foreign ROIs: the one made before, or else a new one."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from cocuyo.core import CocuyoError
+    from cocuyo.io import is_result, open_result
+
+    if recording is None:
+        what = "is a file" if Path(source).is_file() else "is a result of another program"
+        msg = (
+            f"{source} {what}; name the recording in which its ROIs lie: --recording REC. Without "
+            "it, give a result folder of cocuyo, or the folder that holds recordings."
+        )
+        raise CocuyoError(msg)
+    folder = Path(out) if out is not None else _default_folder(recording)
+    if not is_result(folder):
+        choices = asdict(reading)
+        call = click.get_current_context().invoke
+        call(extract, recordings=(recording,), source=source, out=str(folder), **choices)
+    elif _is_extracted(open_result(folder), source, recording, reading):
+        click.echo(f"{folder} was made of these ROIs and this recording; it is opened again.")
+    else:
+        msg = (
+            f"{folder} exists and was not made of {source} and {recording}, read in this way; "
+            f"choose another folder with --out. (cocuyo view {folder} shows it.)"
+        )
+        raise CocuyoError(msg)
+    return folder
+
+
+def _is_extracted(result: "Result", source: str, recording: str, reading: ReadingOptions) -> bool:
+    """Whether a result is what `extract` made of these ROIs and this recording, by content."""
+    import numpy as np
+
+    from cocuyo.io import file_identity, rois_identity
+
+    def content(inputs: "Sequence[dict[str, Any]]") -> list[tuple[Any, Any]]:
+        return [(entry.get("role"), entry.get("sha256")) for entry in inputs]
+
+    opened = open_from_options([recording], reading)
+    timed = opened.frame_rate_hz is not None or opened.timestamps_s is not None
+    choices = {name: value for name, value in reading.choices.items() if value is not None}
+    if "frames" in choices:
+        choices["frames"] = list(choices["frames"])  # as JSON gives it back
+    size, diameter = result.pixel_size_um, reading.diameter_um
+    if (
+        result.info.task != "extract"
+        or result.info.reading != choices
+        or (result.n_frames, result.rois.frame_shape) != (opened.n_frames, opened.frame_shape)
+        or (timed and not np.array_equal(result.times_s, opened.times_s))
+        or opened.pixel_size_um not in (None, size)
+        or (diameter and size and not math.isclose(result.diameter_px * size, diameter))
+    ):
+        return False
+    inputs = (*file_identity(opened.paths), rois_identity(source))
+    return content(result.info.inputs) == content(inputs)
 
 
 @cli.command(

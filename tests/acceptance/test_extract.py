@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from cocuyo.io import file_identity
 
 KNOWN = ("--preset", "srname", "--frame-rate", "6.67", "--pixel-size", "1.5")
 DOWN, LEFT = 3, 5
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
@@ -148,6 +150,32 @@ def test_labels_and_roi_set_of_a_result_give_the_traces_of_its_neurons(
     for result in found:
         np.testing.assert_array_equal(result.rois.mask(), before.rois.mask())
     np.testing.assert_array_equal(found[1].traces.raw, before.traces.raw[before.rois.accepted])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("suite2p_1.1", (64, 80)), ("minian_2.0/minian", (30, 44))]
+)
+def test_a_folder_of_another_program_is_named_by_its_content(
+    extract, look, write_tiff, tmp_path, name, shape
+):
+    source = shutil.copytree(DATA / name, tmp_path / "theirs")
+    frames = np.random.default_rng(1).poisson(300, (40, *shape)).astype(np.uint16)
+    path, hashes = write_tiff(frames), []
+    for change in ("nothing", "what is not read", "what is read"):
+        if change == "what is not read":
+            (source / "registered.bin").write_bytes(bytes(100))
+        elif change == "what is read":
+            file = next(file for file in source.rglob("*") if file.name in ("iscell.npy", "0.0.0"))
+            content = bytearray(file.read_bytes())
+            content[-2] ^= 1  # the last bits of a number
+            file.write_bytes(content)
+        words = ("--rois", source, "--out", tmp_path / "out", "--overwrite")
+        assert extract(path, *words).status == 0
+        _, rois = look(tmp_path / "out").record["inputs"]
+        assert (rois["path"], rois["role"]) == (str(source), "rois")
+        assert rois["files"] > 1
+        hashes.append(rois["sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 # --- A recording of the same field -------------------------------------------------------------

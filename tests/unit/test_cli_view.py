@@ -1,10 +1,15 @@
 """What `cocuyo view` refuses before it serves anything."""
 
+import shutil
 import socket
+from pathlib import Path
 
 import pytest
 
 from cocuyo.cli import run_command_line
+from cocuyo.server import Server
+
+DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.mark.parametrize(
@@ -35,3 +40,14 @@ def test_a_port_in_use_is_said(tmp_path, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert f"Port {port} cannot be used" in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_of_recordings_stays_one_when_suite2p_has_saved_into_it(
+    tmp_path, monkeypatch, capsys
+):
+    shutil.copytree(DATA / "suite2p_1.1", tmp_path / "suite2p")
+    monkeypatch.setattr(Server, "serve_forever", lambda server: None)
+    assert run_command_line(["view", "--no-browser", str(tmp_path)]) == 0
+    assert "cocuyo is at http" in capsys.readouterr().out
+    assert run_command_line(["view", "--no-browser", str(tmp_path / "suite2p")]) == 1
+    assert "--recording REC" in capsys.readouterr().err

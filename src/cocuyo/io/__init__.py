@@ -30,7 +30,13 @@ from cocuyo.io.results import (
     work_folder,
 )
 from cocuyo.io.sources import Source
-from cocuyo.io.truth import load_ground_truth, read_mask, read_rois
+from cocuyo.io.truth import (
+    is_foreign,
+    load_ground_truth,
+    read_mask,
+    read_rois,
+    rois_identity,
+)
 
 __all__ = [
     "READING_CHOICES",
@@ -50,6 +56,7 @@ __all__ = [
     "file_identity",
     "find_inputs",
     "inspect_recording",
+    "is_foreign",
     "is_result",
     "load_ground_truth",
     "load_result",
@@ -64,6 +71,7 @@ __all__ = [
     "read_stimuli",
     "refer_to_recording",
     "reopen_recording",
+    "rois_identity",
     "save_ensembles",
     "save_npz_atomic",
     "save_result",

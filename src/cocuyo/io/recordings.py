@@ -545,14 +545,32 @@ def file_identity(paths: PathLike | Sequence[PathLike]) -> tuple[dict[str, Any],
         If a path is absent or cannot be read.
     """
     listed = [paths] if isinstance(paths, str | Path) else list(paths)
-    return tuple(_identity(Path(path)) for path in listed)
+    return tuple(identity_of_files(path, _files([path])) for path in map(Path, listed))
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def identity_of_files(path: Path, files: Sequence[Path]) -> dict[str, Any]:
+    """Say what lay at a path, by the content of its files.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    files : sequence of Path
+        That file, or those in the folder that count.
+
+    Returns
+    -------
+    dict
+        What `file_identity` gives for a path.
+
+    Raises
+    ------
+    RecordingError
+        If a file cannot be read.
+    """
     digest = hashlib.sha256()
     size = 0
     try:
-        files = _files([path])
         for file in files:
             if path.is_dir():
                 digest.update(file.name.encode() + b"\0")

@@ -21,6 +21,7 @@ from cocuyo.core import (
 from cocuyo.io.caiman import read_caiman
 from cocuyo.io.imagej import draw_roi_set, read_roi_set
 from cocuyo.io.minian import is_minian, read_minian
+from cocuyo.io.recordings import identity_of_files
 from cocuyo.io.results import is_result, load_result
 from cocuyo.io.sources import decode_picture
 from cocuyo.io.suite2p import find_plane, read_suite2p
@@ -29,6 +30,8 @@ from cocuyo.io.tiff import quiet_tifffile
 _PICTURES = {".tif", ".tiff", ".png", ".bmp"}
 _ROI_SETS = {".zip", ".roi"}
 _HDF5 = {".h5", ".hdf5"}
+_PLANE_FILES = ("stat.npy", "iscell.npy", "ops.npy", "db.npy", "settings.npy")
+"""What ROIs are read from in a folder of Suite2p, where the movie may lie too."""
 
 
 def load_ground_truth(path: str | Path, *, frame_shape: tuple[int, int] | None = None) -> Regions:
@@ -155,6 +158,60 @@ def read_rois(path: str | Path, *, frame_shape: tuple[int, int]) -> RoiSet:
         msg = f"{path} holds no ROI; give one with at least one."
         raise ResultError(msg)
     return rois
+
+
+def is_foreign(path: str | Path) -> bool:
+    """Tell whether ROIs may be read from a path that is no result of cocuyo.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or folder.
+
+    Returns
+    -------
+    bool
+        True for a folder of Suite2p (also the one above ``suite2p``) or minian, and for any file:
+        `read_rois` refuses those without ROIs.
+
+    Raises
+    ------
+    ResultError
+        If it holds several planes of Suite2p.
+    """
+    path = Path(path)
+    return path.is_file() or (path.is_dir() and not _is_cocuyos(path))
+
+
+def rois_identity(path: str | Path) -> dict[str, Any]:
+    """Say which file or folder gave the ROIs, so that a result can be traced back to it.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `read_rois` read.
+
+    Returns
+    -------
+    dict
+        ``path``, ``bytes`` and ``sha256`` as of `file_identity`, and ``role``. Of a folder only the
+        files that state the ROIs count; of a result of cocuyo that is its ``result.h5``.
+
+    Raises
+    ------
+    RecordingError
+        If a file cannot be read.
+    """
+    path = Path(path)
+    files = [path]
+    if path.is_dir() and is_result(path):
+        path = path / "result.h5"
+        files = [path]
+    elif path.is_dir() and is_minian(path):
+        files = sorted(file for file in (path / "A.zarr").rglob("*") if file.is_file())
+    elif path.is_dir() and (plane := find_plane(path)) is not None:
+        files = [plane / name for name in _PLANE_FILES if (plane / name).is_file()]
+    return {**identity_of_files(path, files), "role": "rois"}
 
 
 def _drawn_rois(path: Path, frame_shape: tuple[int, int]) -> RoiSet:
