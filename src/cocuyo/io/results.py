@@ -1,5 +1,6 @@
 """Result folders: written beside their place, then put there in one step."""
 
+import errno
 import html
 import json
 import logging
@@ -624,9 +625,11 @@ def cannot_write(folder: Path, error: OSError) -> ResultError:
     """
     # NumPy says only how much it wrote, where a disk is full.
     reason = error.strerror or f"the disk is perhaps full ({error})"
+    full = error.strerror is None or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "Free some space or choose" if full else "Choose"
     return ResultError(
-        f"{folder} cannot be written: {reason}. Free some space or choose another folder "
-        "with --out; what was there before is unchanged."
+        f"{folder} cannot be written: {reason}. {remedy} another folder with --out; what was there "
+        "before is unchanged."
     )
 
 
