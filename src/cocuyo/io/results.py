@@ -625,7 +625,7 @@ def cannot_write(folder: Path, error: OSError) -> ResultError:
     """
     # NumPy says only how much it wrote, where a disk is full.
     reason = error.strerror or f"the disk is perhaps full ({error})"
-    full = error.strerror is None or error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.strerror is None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     remedy = "Free some space or choose" if full else "Choose"
     return ResultError(
         f"{folder} cannot be written: {reason}. {remedy} another folder with --out; what was there "
