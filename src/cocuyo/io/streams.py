@@ -10,6 +10,7 @@ import select
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -103,7 +104,7 @@ def open_stream(
     return kind(host, port, given=(frame_rate_hz, pixel_size_um))
 
 
-class _Stream:
+class _Stream(ABC):
     """What both kinds share: the order of messages, and what is in them."""
 
     scheme = "tcp"
@@ -118,9 +119,9 @@ class _Stream:
         self.problems: deque[str] = deque(maxlen=_MOST_PROBLEMS)
 
     @property
+    @abstractmethod
     def address(self) -> str:
         """Where clients connect to."""
-        raise NotImplementedError
 
     def open(self, stopped: Callable[[], bool]) -> LiveFacts | None:
         """Wait for a client that says what its frames are; None if `stopped` said so before."""
@@ -155,8 +156,9 @@ class _Stream:
             if not self._ready:
                 yield None
 
+    @abstractmethod
     def _serve(self, wait_s: float) -> None:
-        raise NotImplementedError
+        """Take what clients send, for at most so long."""
 
     def _take_facts(self, facts: LiveFacts) -> None:
         rows, columns = facts.frame_shape

@@ -494,8 +494,9 @@ class Provisional:
                 config=config.candidates,
             )
             yield
-            # The contrast stands out most at a cell's centre, the probability fills it.
-            seen = np.sqrt(np.maximum(maps.contrast, 0)) * maps.probability
+            # The contrast stands out most at a cell's centre, the probability fills it: their
+            # geometric mean has its half maximum where the cell ends.
+            seen = np.sqrt(np.maximum(maps.contrast, 0) * maps.probability)
             noise = 1.4826 * float(np.median(np.abs(seen - np.median(seen))))
             for at in range(0, len(seeds.points), _SLICE_ROIS):
                 points = seeds.points[at : at + _SLICE_ROIS]
