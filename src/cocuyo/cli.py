@@ -280,6 +280,10 @@ def _parse_frames(
     raise click.BadParameter(msg)
 
 
+_PRESETS = ("default", "paper", "srname")
+"""Not read from `pipeline.PresetName`: that would load the pipeline for every `--help`."""
+
+
 @dataclass(frozen=True)
 class ReadingOptions:
     """What the command line says about reading a recording.
@@ -895,7 +899,7 @@ def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--preset",
-            type=click.Choice(["default", "paper", "srname"]),
+            type=click.Choice(_PRESETS),
             default="default",
             show_default=True,
             help="default: ours; paper: the published method; srname: without networks.",
@@ -1338,7 +1342,7 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option(
                 "--preset",
-                type=click.Choice(["default", "paper", "srname"]),
+                type=click.Choice(_PRESETS),
                 default="default",
                 show_default=True,
                 help="default: ours; paper: the published method; srname: without networks.",
@@ -2039,7 +2043,7 @@ Examples:
 @click.option("--out", default="cocuyo-demo", show_default=True, metavar="DIR", help="Folder.")
 @click.option(
     "--preset",
-    type=click.Choice(["default", "paper", "srname"]),
+    type=click.Choice(_PRESETS),
     default="default",
     show_default=True,
     help="Which method to show.",

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from cocuyo.batch.settings import Entry, Reading
 from cocuyo.core import RecordingError, SettingsError
-from cocuyo.io.export import ExportName, export_path
-from cocuyo.io.readers import FORMATS_READ, readers
+from cocuyo.io.export import export_names
+from cocuyo.io.readers import FORMATS_READ, recording_suffixes
 from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
 
 _FRAMES = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
@@ -112,7 +112,7 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
     group = _rule("--group", search.group)
     experiment = _rule("--experiment", search.experiment)
     found: list[tuple[Path, tuple[str, ...]]] = []
-    known = frozenset().union(*(reader.suffixes for reader, _ in readers())) - _NO_MOVIES
+    known = recording_suffixes() - _NO_MOVIES
     known |= _STORES if search.each == "file" else PICTURE_SUFFIXES
     for folder, files in _walk(root, out):
         chosen = [file for file in files if _wanted(file, search.files, known)]
@@ -143,7 +143,7 @@ def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
             name
             for folder in folders
             if _made_here(here / folder)
-            for name in _exports_of(here / folder)
+            for name in export_names(here / folder)
         }
         stores = [name for name in folders if Path(name).suffix.lower() in _STORES]
         folders[:] = sorted(
@@ -163,11 +163,6 @@ def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
             key=natural_key,
         )
         yield here, [here / name for name in shown]
-
-
-def _exports_of(folder: Path) -> set[str]:
-    """Names that exports of a result have beside it: the same movie once more, or no movie."""
-    return {export_path(folder, to).name for to in get_args(ExportName)}
 
 
 def _made_here(folder: Path) -> bool:

@@ -81,6 +81,22 @@ def export_path(folder: str | Path, to: ExportName) -> Path:
     return folder.parent / f"{folder.stem}{_FORMATS[to].ending}"
 
 
+def export_names(folder: str | Path) -> frozenset[str]:
+    """Name what the exports of a result have for names: no recordings, though they hold movies.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The result folder.
+
+    Returns
+    -------
+    frozenset of str
+        Names beside the folder.
+    """
+    return frozenset(export_path(folder, to).name for to in get_args(ExportName))
+
+
 def check_export(
     path: str | Path,
     to: ExportName,

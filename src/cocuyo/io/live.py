@@ -22,7 +22,7 @@ from cocuyo.io.folders import (
     recording_files,
 )
 from cocuyo.io.readers import Choice
-from cocuyo.io.recordings import _check_rate, _choose
+from cocuyo.io.recordings import check_rate, choose_stated
 from cocuyo.io.sources import PICTURE_SUFFIXES, TIFF_SUFFIXES, Source, to_grey
 from cocuyo.io.tiff import Chain, open_tiff, walk_pages
 
@@ -388,11 +388,11 @@ def _facts(
     source: Source, path: Path, frame_rate_hz: float | None, pixel_size_um: float | None
 ) -> LiveFacts:
     if frame_rate_hz is not None:
-        _check_rate(frame_rate_hz, "The frame rate is given as")
-    rate, _, rate_notes = _choose(
+        check_rate(frame_rate_hz, "The frame rate is given as")
+    rate, _, rate_notes = choose_stated(
         frame_rate_hz, source.frame_rate_hz, source.frame_rate_origin, "frame rate", "Hz"
     )
-    pixel, _, pixel_notes = _choose(
+    pixel, _, pixel_notes = choose_stated(
         pixel_size_um, source.pixel_size_um, source.pixel_size_origin, "pixel size", "µm"
     )
     _, n_rows, n_columns = source.movie.shape

@@ -190,6 +190,17 @@ def _load_foreign(entry: EntryPoint) -> Reader | None:
     return None
 
 
+def recording_suffixes() -> frozenset[str]:
+    """Name the suffixes that recordings usually have; what a file is, its content tells.
+
+    Returns
+    -------
+    frozenset of str
+        Such as ``.tif``, lower case; those of other packages' readers too.
+    """
+    return frozenset[str]().union(*(reader.suffixes for reader, _ in readers()))
+
+
 def find_reader(path: Path) -> tuple[Reader, str]:
     """Find the reader of a file or folder by its content.
 
@@ -288,7 +299,7 @@ def open_file(path: Path, choice: Choice) -> Source:
 
 
 def _is_known(suffix: str) -> bool:
-    return suffix in PICTURE_SUFFIXES or any(suffix in r.suffixes for r, _ in readers())
+    return suffix in PICTURE_SUFFIXES | recording_suffixes()
 
 
 def _check_options(path: Path, reader: Reader, choice: Choice) -> None:

@@ -59,8 +59,15 @@ def _open_source(
     return source, tuple(str(p) for p in paths), name
 
 
-def _check_rate(rate_hz: float, what: str) -> None:
+def check_rate(rate_hz: float, what: str) -> None:
     """Refuse a rate that no camera has.
+
+    Parameters
+    ----------
+    rate_hz : float
+        Frames per second.
+    what : str
+        Beginning of the message: who says so.
 
     Raises
     ------
@@ -122,10 +129,34 @@ def _frame_range(
     return start, stop, notes
 
 
-def _choose(
+def choose_stated(
     given: float | None, found: float | None, origin: str, what: str, unit: str
 ) -> tuple[float | None, str, list[str]]:
-    """Prefer what the user says to what the file says; tell where they differ."""
+    """Prefer what the user says to what the file says; tell where they differ.
+
+    Parameters
+    ----------
+    given, found : float or None
+        What the user and the file say.
+    origin : str
+        Where the file says it.
+    what, unit : str
+        For the messages.
+
+    Returns
+    -------
+    value : float or None
+        The one to use.
+    origin : str
+        Who says so.
+    notes : list of str
+        A sentence where they differ.
+
+    Raises
+    ------
+    RecordingError
+        If what is given is not a positive number.
+    """
     if given is None:
         return found, origin if found is not None else "", []
     if not (math.isfinite(given) and given > 0):
@@ -166,15 +197,15 @@ def _open(
     label = paths[0] if len(paths) == 1 else f"The joined recording ({len(paths)} parts)"
     n_all = max(source.movie.shape[0], source.n_promised)
     start, stop, notes = _frame_range(source, frames, label)
-    rate, rate_origin, rate_notes = _choose(
+    rate, rate_origin, rate_notes = choose_stated(
         frame_rate_hz, source.frame_rate_hz, source.frame_rate_origin, "frame rate", "Hz"
     )
-    pixel, pixel_origin, pixel_notes = _choose(
+    pixel, pixel_origin, pixel_notes = choose_stated(
         pixel_size_um, source.pixel_size_um, source.pixel_size_origin, "pixel size", "µm"
     )
-    diameter, _, _ = _choose(diameter_um, None, "", "diameter", "µm")
+    diameter, _, _ = choose_stated(diameter_um, None, "", "diameter", "µm")
     if frame_rate_hz is not None:
-        _check_rate(frame_rate_hz, "The frame rate is given as")
+        check_rate(frame_rate_hz, "The frame rate is given as")
     times = None
     if timestamps is not None:
         times = _take_times(timestamps, start, stop, n_all)
@@ -228,7 +259,7 @@ def _take_times(
         )
         raise RecordingError(msg)
     if len(times) > 1:
-        _check_rate(float(1 / np.median(np.diff(times))), f"{label}: the times say")
+        check_rate(float(1 / np.median(np.diff(times))), f"{label}: the times say")
     return times
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cocuyo.core import Cancelled, CocuyoError, Progress
 from cocuyo.io import (
@@ -22,16 +22,14 @@ from cocuyo.io import (
     work_folder,
 )
 from cocuyo.io.atomic import plain
+from cocuyo.io.export import export_names
+from cocuyo.io.readers import recording_suffixes
 from cocuyo.io.sources import natural_key
 from cocuyo.pipeline import PresetName, load_model, segment, with_inputs
 from cocuyo.server.web import Request, RequestError
 
-RECORDING_SUFFIXES = frozenset((".tif", ".tiff", ".btf", ".tf8", ".avi", ".mp4", ".mkv", ".mov"))
-RECORDING_SUFFIXES |= {".m4v", ".h5", ".hdf5", ".hdf", ".nwb", ".mat", ".npy", ".zarr", ".nd2"}
-RECORDING_SUFFIXES |= {".czi", ".lif", ".isxd"}
-"""What the list shows as recordings; what a file is, its content tells."""
 _MOST_ENTRIES = 2000
-_PRESETS: tuple[PresetName, ...] = ("default", "paper", "srname")
+_PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
 @dataclass
@@ -192,7 +190,7 @@ class Workspace:
         Returns
         -------
         dict
-            Plain JSON; hidden files and unfinished results are left out.
+            Plain JSON; hidden files, unfinished results and exports are left out.
         """
         folder = self.locate(relative)
         if not folder.is_dir():
@@ -203,8 +201,15 @@ class Workspace:
         except OSError as error:
             msg = f"{relative or self.root} cannot be listed: {error.strerror}."
             raise RequestError(HTTPStatus.FORBIDDEN, msg) from None
+        suffixes = recording_suffixes()
+        exports = {
+            name
+            for entry in listed
+            if entry.is_dir() and is_result(Path(entry.path))
+            for name in export_names(entry.path)
+        }
         for entry in listed[:_MOST_ENTRIES]:
-            kind = self._kind(entry)
+            kind = "" if entry.name in exports else self._kind(entry, suffixes)
             if kind:
                 size = None
                 with contextlib.suppress(OSError):
@@ -218,7 +223,7 @@ class Workspace:
             "left_out": max(0, len(listed) - _MOST_ENTRIES),
         }
 
-    def _kind(self, entry: "os.DirEntry[str]") -> str:
+    def _kind(self, entry: "os.DirEntry[str]", suffixes: frozenset[str]) -> str:
         """Say what an entry is: ``result``, ``folder``, ``recording``, or nothing to show."""
         path = Path(entry.path)
         hidden = entry.name.startswith(".") or entry.name.endswith((".partial", ".old"))
@@ -230,7 +235,7 @@ class Workspace:
                 if is_result(path):
                     return "result"
                 return "recording" if suffix == ".zarr" else "folder"
-            return "recording" if suffix in RECORDING_SUFFIXES else ""
+            return "recording" if suffix in suffixes else ""
         return ""
 
     def inspect(self, request: Request) -> dict[str, Any]:

@@ -39,6 +39,18 @@ def test_recordings_results_and_folders_are_listed(client):
     assert listed(client, "below") == {}
 
 
+def test_exports_of_a_result_are_not_offered_as_recordings(client, root):
+    for name in ("slice.nwb", "slice.mat", "slice_labels.tif", "other.nwb"):
+        (root / name).write_bytes(b"x")
+    (root / "slice.suite2p").mkdir()
+    assert listed(client) == {
+        "below": "folder",
+        "other.nwb": "recording",  # of no result that lies beside it
+        "slice.cocuyo": "result",
+        "slice.tif": "recording",
+    }
+
+
 @pytest.mark.parametrize(
     "path", ["..", "../outside.tif", "/etc", "below/../..", "~", "C:\\", "..\\x", "below/../../x"]
 )
