@@ -2137,6 +2137,8 @@ def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) 
             training.train_temporal(shop, progress=progress)
         elif what == "outline":
             training.train_outline(shop, progress=progress)
+        elif what == "events":
+            training.train_events(shop, progress=progress)
         else:
             training.train_verifier(shop, progress=progress)
     click.echo(f"{what} of preset {preset} is trained; everything lies in {shop.folder}.")
@@ -2183,6 +2185,19 @@ def train_outline(*, preset: "PresetName", work: str, seed: int, workers: int) -
 
 
 @train.command(
+    name="events",
+    epilog="""\b
+Examples:
+  cocuyo train events --work training/default
+""",
+)
+@_training_options
+def train_events(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    """Fourth: fit the network that finds events in traces; adds it to DIR/model."""
+    _train("events", preset, work, seed, workers)
+
+
+@train.command(
     name="verifier",
     epilog="""\b
 Examples:
@@ -2192,7 +2207,7 @@ Examples:
 )
 @_training_options
 def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
-    """Last: fit the verifier and the judge of events; completes the folder DIR/model."""
+    """Last: fit the verifier of candidates; completes the folder DIR/model."""
     _train("verifier", preset, work, seed, workers)
 
 

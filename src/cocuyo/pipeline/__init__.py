@@ -24,7 +24,7 @@ from cocuyo.pipeline.model import (
     ModelSettings,
     hash_weights,
     load_model,
-    write_perceptron,
+    write_part,
     write_settings,
 )
 from cocuyo.pipeline.patch import retrace_one, trace_patch
@@ -64,6 +64,6 @@ __all__ = [
     "shape_key",
     "trace_patch",
     "with_inputs",
-    "write_perceptron",
+    "write_part",
     "write_settings",
 ]

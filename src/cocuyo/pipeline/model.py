@@ -5,18 +5,29 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from pydantic import Field, ValidationError
 
-from cocuyo.core import FrozenConfig, ModelError
+from cocuyo.core import FloatArray, FrozenConfig, ModelError
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
-from cocuyo.postprocessing import EventJudge, Perceptron, Verifier
+from cocuyo.postprocessing import EventJudge, Verifier
 
 FORMAT_VERSION = 1
 _WEIGHTS = ("*.safetensors", "*.xml", "*.bin")
-_Kind = TypeVar("_Kind", bound=Perceptron)
-_FILES: dict[type[Perceptron], str] = {
+
+
+class _Part(Protocol):
+    """What a weights file of its own holds."""
+
+    def tensors(self) -> dict[str, FloatArray]: ...
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, FloatArray]) -> Self: ...
+
+
+_Kind = TypeVar("_Kind", bound=_Part)
+_FILES: dict[type[_Part], str] = {
     Verifier: "verifier.safetensors",
     EventJudge: "events.safetensors",
 }
@@ -153,19 +164,19 @@ def write_settings(folder: Path, settings: ModelSettings) -> None:
     (folder / "model.json").write_text(text + "\n", encoding="utf-8")
 
 
-def write_perceptron(folder: Path, perceptron: Perceptron) -> None:
+def write_part(folder: Path, part: Verifier | EventJudge) -> None:
     """Write the weights of a verifier or of a judge of events.
 
     Parameters
     ----------
     folder : Path
         An existing folder.
-    perceptron : Perceptron
-        A `Verifier` or an `EventJudge`.
+    part : Verifier or EventJudge
+        What is written.
     """
     from safetensors.numpy import save_file
 
-    save_file(perceptron.tensors(), folder / _FILES[type(perceptron)])
+    save_file(part.tensors(), folder / _FILES[type(part)])
 
 
 def _load(kind: type[_Kind], folder: Path) -> _Kind | None:

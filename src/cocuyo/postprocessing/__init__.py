@@ -17,6 +17,16 @@ from cocuyo.postprocessing.footprints import (
     event_weights,
     outline,
 )
+from cocuyo.postprocessing.judge import (
+    DILATIONS,
+    STEM_TAPS,
+    TAPS,
+    TRACE_CHANNELS,
+    EventJudge,
+    TraceView,
+    look_at,
+    pick_onsets,
+)
 from cocuyo.postprocessing.perceptron import Perceptron
 from cocuyo.postprocessing.traces import (
     N_SECTORS,
@@ -33,16 +43,13 @@ from cocuyo.postprocessing.traces import (
     weigh_sectors,
 )
 from cocuyo.postprocessing.validation import (
-    EVENT_FEATURES,
     Activity,
-    EventJudge,
-    Proposals,
     ValidationConfig,
     difference_of_gaussians,
     dog_noise,
     find_events,
     noise_of,
-    propose_events,
+    scale_traces,
 )
 from cocuyo.postprocessing.verification import (
     FEATURES,
@@ -69,11 +76,14 @@ from cocuyo.postprocessing.views import (
 
 __all__ = [
     "CHANNELS",
-    "EVENT_FEATURES",
+    "DILATIONS",
     "FEATURES",
     "N_SECTORS",
     "OPINION",
     "OWN_FEATURES",
+    "STEM_TAPS",
+    "TAPS",
+    "TRACE_CHANNELS",
     "VIEW_SIDE",
     "Activity",
     "CandidateConfig",
@@ -83,10 +93,10 @@ __all__ = [
     "FootprintConfig",
     "Patches",
     "Perceptron",
-    "Proposals",
     "Scene",
     "Seeds",
     "TraceConfig",
+    "TraceView",
     "ValidationConfig",
     "VerificationConfig",
     "Verifier",
@@ -107,15 +117,17 @@ __all__ = [
     "find_seeds",
     "from_view",
     "interpolate_frames",
+    "look_at",
     "noise_of",
     "outline",
+    "pick_onsets",
     "project",
-    "propose_events",
     "redraw",
     "refine_mask",
     "ring_sectors",
     "ring_weights",
     "running_baseline",
+    "scale_traces",
     "sector_shares",
     "split_mask",
     "to_view",

@@ -1,18 +1,16 @@
 """Events in traces: the paper's 1-D difference of Gaussians in units of the trace's own noise.
 
-Either a threshold decides (paper), or a small learned judge looks at each peak: a cell that has
+Either a threshold decides (paper), or a learned judge that sees the whole trace: a cell that has
 fired ten times is believed a faint eleventh, a faint peak of a cell that never fired is not.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 from scipy import ndimage
 
 from cocuyo.core import (
-    AnyArray,
     BoolArray,
     Events,
     FloatArray,
@@ -20,40 +18,20 @@ from cocuyo.core import (
     InvalidTraceError,
     LabelArray,
 )
-from cocuyo.postprocessing.perceptron import Perceptron
+from cocuyo.postprocessing.judge import EventJudge, pick_onsets
 
 _SPREAD_SHARE = 0.3
 """Share of a DoG signal's own spread that its noise is at least. In white noise the spread is
 the noise; in busy cells it is transients. 0.3 to 0.5 give the same event F1 within 0.01 on
 simulated recordings of the split `validation`, 1 gives 0.1 less."""
 
-_OTHER_WIDTHS_S = ((0.15, 0.6), (0.4, 2.0), (1.0, 4.0))
-_DECAYS_S = (0.4, 1.0, 2.5, 5.0)
-_LAGS_S = (-1.2, -0.6, -0.3, 0.3, 0.6, 1.2)
-_WINDOWS_S = ((-0.5, -0.2), (-0.1, 0.3), (0.3, 0.9), (0.9, 1.8), (1.8, 3.0), (3.0, 6.0))
-_CLEAR_SD = 3.5
-_ROIS_AT_ONCE = 64  # described together: the copies of their traces are many
 _STRETCH_SHARE = 0.7
-"""A peak lower than `active_sd` over this share lasts while the signal is above the share."""
-EVENT_FEATURES = (
-    "dog",
-    *(f"dog_{fast}_{slow}_s" for fast, slow in _OTHER_WIDTHS_S),
-    *(f"jump_{decay}_s" for decay in _DECAYS_S),
-    *(f"dog_at_{lag}_s" for lag in _LAGS_S),
-    *(f"level_{start}_{stop}_s" for start, stop in _WINDOWS_S),
-    "since_previous",
-    "previous",
-    "other_clear_per_min",
-    "strong_per_min",
-    "largest",
-    "typical",
-    "over_largest",
-    "over_typical",
-    "lowest",
-    "spread",
-    "duration",
-)
-"""Names of what the judge of events looks at, in order."""
+"""A judged event whose peak is lower than `active_sd` over this share lasts while the signal is
+above the share."""
+_RISE_S = 0.8  # after its onset, the time in which an event reaches its peak
+_APART_S = 0.5
+"""Two active periods of one ROI that are no further apart are one event by definition (`evaluate`):
+a judged event ends that long before the next."""
 
 
 class ValidationConfig(FrozenConfig):
@@ -86,18 +64,13 @@ class ValidationConfig(FrozenConfig):
     min_duration_s: float = Field(
         default=0.2, ge=0, description="Shorter active periods are no events, in seconds."
     )
-    proposal_sd: float = Field(
-        default=1.75,
-        gt=0,
-        description="Height of the peaks that the model's judge of events looks at, in standard "
-        "deviations of the noise. Where a model has a judge, it replaces `threshold_sd`.",
-    )
     min_probability: float = Field(
-        default=0.5,
+        default=0.4,
         ge=0,
         le=1,
-        description="Peaks that the judge finds less probable are no events. Higher misses more "
-        "small events and reports fewer false ones.",
+        description="Where a model has a judge of events, it replaces `threshold_sd`: what it "
+        "finds less probable is no event. Higher misses more small events and reports fewer false "
+        "ones.",
     )
 
 
@@ -121,37 +94,6 @@ class Activity:
     threshold: FloatArray
     raster: BoolArray
     events: Events
-
-
-class EventJudge(Perceptron):
-    """Judges peaks of a trace by what `propose_events` says of them.
-
-    Attributes
-    ----------
-    mean, scale : ndarray of float32, shape (n_features,)
-        Standardisation of the features.
-    weights, biases : tuple of ndarray of float32
-        Layers; ReLU between them, a sigmoid after the last.
-    """
-
-    inputs: ClassVar[tuple[str, ...]] = EVENT_FEATURES
-    role: ClassVar[str] = "judge of events"
-
-
-@dataclass(frozen=True, eq=False)
-class Proposals:
-    """Peaks that may be events.
-
-    Attributes
-    ----------
-    spans : ndarray of int32, shape (n, 3)
-        ROI, first and last active frame of each.
-    features : ndarray of float32, shape (n, n_features)
-        In the order of `EVENT_FEATURES`.
-    """
-
-    spans: LabelArray
-    features: FloatArray
 
 
 def difference_of_gaussians(
@@ -259,6 +201,37 @@ def dog_noise(
     return np.asarray(np.maximum(white, spread), np.float32)
 
 
+def scale_traces(
+    traces: FloatArray,
+    *,
+    frame_rate_hz: float,
+    usable: BoolArray | None = None,
+    config: ValidationConfig = ValidationConfig(),
+) -> FloatArray:
+    """Express traces in units of their noise, as the judge of events sees them.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        Traces in any unit; finite.
+    frame_rate_hz : float
+        Frames per second.
+    usable : ndarray of bool, shape (n_frames,), optional
+        Frames that were measured.
+    config : ValidationConfig
+        Sigmas of the DoG.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        Where the noise is white, its standard deviation is 1; constant traces are 0.
+    """
+    dog = difference_of_gaussians(traces, frame_rate_hz=frame_rate_hz, config=config)
+    noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
+    noise = noise / _filter_norm(frame_rate_hz, config)
+    return np.asarray(traces / np.where(noise > 0, noise, np.inf)[:, None], np.float32)
+
+
 def _filter_norm(frame_rate_hz: float, config: ValidationConfig) -> float:
     """Share of a trace's white noise that is left in its DoG signal."""
     reach = int(np.ceil(8 * max(config.slow_s, config.fast_s) * frame_rate_hz)) + 4
@@ -322,18 +295,21 @@ def find_events(
     noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
     # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
     dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
-    shortest = max(1, round(config.min_duration_s * frame_rate_hz))
     if judge is None:
+        shortest = max(1, round(config.min_duration_s * frame_rate_hz))
         spans = _reaching(dog, shortest=shortest, usable=usable, config=config)
-        least = config.threshold_sd
     else:
-        proposals = propose_events(
-            traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config
+        probability = judge.probability(
+            scale_traces(traces, frame_rate_hz=frame_rate_hz, usable=usable, config=config),
+            np.ones(n_frames, np.bool_) if usable is None else usable,
+            frame_rate_hz=frame_rate_hz,
         )
-        lasting = proposals.spans[:, 2] - proposals.spans[:, 1] + 1 >= shortest
-        probable = judge.score(proposals.features) >= config.min_probability
-        spans = proposals.spans[lasting & probable]
-        least = config.proposal_sd
+        # Neither a frame that was not measured nor a trace without noise begins an event.
+        probability[noise == 0] = 0
+        if usable is not None:
+            probability[:, ~usable] = 0
+        begun = pick_onsets(probability, frame_rate_hz=frame_rate_hz, least=config.min_probability)
+        spans = _judged(dog, begun, rate=frame_rate_hz, config=config)
     raster = np.zeros((n_rois, n_frames), np.bool_)
     found: list[tuple[int, int, int, int, float]] = []
     for roi, onset, last in spans.tolist():
@@ -352,103 +328,8 @@ def find_events(
             np.asarray(offsets, np.int32),
             np.asarray(heights, np.float32),
         )
-    threshold = np.full(n_rois, least, np.float32)
+    threshold = np.full(n_rois, config.threshold_sd, np.float32)
     return Activity(dog, threshold, raster, events)
-
-
-def propose_events(
-    traces: FloatArray,
-    dog: FloatArray,
-    *,
-    frame_rate_hz: float,
-    usable: BoolArray | None = None,
-    config: ValidationConfig = ValidationConfig(),
-) -> Proposals:
-    """Describe each peak of the DoG signals for the judge of events.
-
-    Parameters
-    ----------
-    traces : ndarray of float32, shape (n_rois, n_frames)
-        ΔF/F₀ or corrected fluorescence; finite.
-    dog : ndarray of float32, shape (n_rois, n_frames)
-        Their DoG signals, in units of their noise.
-    frame_rate_hz : float
-        Frames per second.
-    usable : ndarray of bool, shape (n_frames,), optional
-        Frames that may hold a peak.
-    config : ValidationConfig
-        Height of the peaks.
-
-    Returns
-    -------
-    Proposals
-        The peaks, sorted by ROI and time.
-    """
-    parts = [
-        _propose(
-            np.asarray(traces[start : start + _ROIS_AT_ONCE], np.float32),
-            dog[start : start + _ROIS_AT_ONCE],
-            rate=frame_rate_hz,
-            usable=np.ones(traces.shape[1], np.bool_) if usable is None else usable,
-            config=config,
-        )
-        for start in range(0, max(1, len(traces)), _ROIS_AT_ONCE)
-    ]
-    for i, part in enumerate(parts):
-        part.spans[:, 0] += i * _ROIS_AT_ONCE
-    return Proposals(
-        np.concatenate([part.spans for part in parts]),
-        np.concatenate([part.features for part in parts]),
-    )
-
-
-def _propose(
-    traces: FloatArray, dog: FloatArray, *, rate: float, usable: BoolArray, config: ValidationConfig
-) -> Proposals:
-    n_frames = traces.shape[1]
-    near = max(1, round(0.4 * rate))
-    seen = np.where(usable, dog, -np.inf)
-    peaks = (seen >= ndimage.maximum_filter1d(seen, 2 * near + 1, axis=1)) & (
-        seen >= config.proposal_sd
-    )
-    at, spans = _spans(dog, peaks, config.active_sd)
-    if len(at) == 0:
-        return Proposals(spans, np.zeros((0, len(EVENT_FEATURES)), np.float32))
-    roi, peak = spans[:, 0], at
-    own = difference_of_gaussians(traces, frame_rate_hz=rate, config=config)
-    noise = dog_noise(traces, own, frame_rate_hz=rate, usable=usable, config=config)
-    noise = noise / _filter_norm(rate, config)
-    scaled = np.asarray(traces / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
-
-    def of_width(fast_s: float, slow_s: float) -> FloatArray:
-        other = config.model_copy(update={"fast_s": fast_s, "slow_s": slow_s})
-        signal = difference_of_gaussians(traces, frame_rate_hz=rate, config=other)
-        noise = dog_noise(traces, signal, frame_rate_hz=rate, usable=usable, config=other)
-        return np.asarray(signal / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
-
-    def later(seconds: float) -> LabelArray:
-        return np.clip(peak + round(seconds * rate), 0, n_frames - 1).astype(np.int32)
-
-    total = np.cumsum(np.pad(scaled.astype(np.float64), ((0, 0), (1, 0))), axis=1)
-
-    def level(start_s: float, stop_s: float) -> FloatArray:
-        start = np.clip(peak + round(start_s * rate), 0, n_frames - 1)
-        stop = np.clip(peak + round(stop_s * rate) + 1, start + 1, n_frames)
-        return np.asarray((total[roi, stop] - total[roi, start]) / (stop - start), np.float32)
-
-    height = dog[roi, peak]
-    columns = [_compress(height)]
-    columns += [_compress(of_width(*widths)[roi, peak]) for widths in _OTHER_WIDTHS_S]
-    for decay_s in _DECAYS_S:
-        jumps = ndimage.maximum_filter1d(_jumps(scaled, rate, decay_s), near + 2, axis=1)
-        columns.append(_compress(jumps[roi, np.maximum(peak - near // 2, 0)]))
-    columns += [_compress(dog[roi, later(lag)]) for lag in _LAGS_S]
-    before = level(-2.0, -0.6)
-    columns += [_compress(level(*window) - before) for window in _WINDOWS_S]
-    columns += _history(dog, roi, peak, n_seconds=n_frames / rate)
-    columns.append(np.log((spans[:, 2] - spans[:, 1] + 1) / rate).astype(np.float32))
-    described = np.clip(np.nan_to_num(np.column_stack(columns)), -20, 20)
-    return Proposals(spans, described.astype(np.float32))
 
 
 def _reaching(
@@ -467,85 +348,24 @@ def _reaching(
     return np.array(spans, np.int32).reshape(-1, 3)
 
 
-def _spans(dog: FloatArray, peaks: BoolArray, active_sd: float) -> tuple[LabelArray, LabelArray]:
-    """Peaks that lie in no higher one's stretch, with ROI, first and last frame of their own."""
-    at, spans = [], []
-    for roi in np.flatnonzero(peaks.any(axis=1)).tolist():
-        signal = dog[roi].tolist()
-        taken = [False] * len(signal)
-        own = np.flatnonzero(peaks[roi])
-        for t in own[np.argsort(-dog[roi, own], kind="stable")].tolist():
-            if taken[t]:
-                continue
-            level = min(active_sd, _STRETCH_SHARE * signal[t])
-            first = last = t
-            while first > 0 and signal[first - 1] > level and not taken[first - 1]:
-                first -= 1
-            while last + 1 < len(signal) and signal[last + 1] > level and not taken[last + 1]:
-                last += 1
-            taken[first : last + 1] = [True] * (last + 1 - first)
-            at.append(t)
-            spans.append((roi, first, last))
-    found = np.array(spans, np.int32).reshape(-1, 3)
-    order = np.lexsort((found[:, 1], found[:, 0]))
-    return np.array(at, np.int32)[order], found[order]
-
-
-def _jumps(scaled: FloatArray, rate: float, decay_s: float) -> FloatArray:
-    """Height of a step with the given decay at each frame, in units of white noise.
-
-    A matched filter, blind to a constant and to what still decays from before.
-    """
-    before = max(1, int(np.ceil(max(1.5, 1.5 * decay_s) * rate)))
-    after = max(2, int(np.ceil(1.5 * decay_s * rate)))
-    time_s = np.arange(-before, after + 1) / rate
-    step = np.where(time_s >= 0, np.exp(-np.maximum(time_s + 0.5 / rate, 0) / decay_s), 0)
-    past = np.column_stack([np.ones(len(time_s)), np.exp(-(time_s - time_s[0]) / decay_s)])
-    basis, _ = np.linalg.qr(past)
-    kernel = step - basis @ (basis.T @ step)
-    kernel /= max(float(np.linalg.norm(kernel)), 1e-9)
-    padded = np.pad(scaled, ((0, 0), (before, after)), mode="edge")
-    return np.stack([np.correlate(trace, kernel, mode="valid") for trace in padded])
-
-
-def _history(
-    dog: FloatArray, roi: LabelArray, peak: LabelArray, *, n_seconds: float
-) -> list[FloatArray]:
-    """What the rest of its trace says of each peak."""
-    minutes = max(n_seconds / 60, 1e-3)
-    columns = np.zeros((10, len(peak)), np.float32)
-    for one in np.unique(roi):
-        signal, own = dog[one], np.flatnonzero(roi == one)
-        height = signal[peak[own]]
-        clear = height >= _CLEAR_SD
-        largest = _compress(height.max(keepdims=True))
-        typical = _compress(np.median(height[clear], keepdims=True) if clear.any() else np.zeros(1))
-        # Among those of the other peaks, this one is no evidence for itself.
-        others = (clear.sum() - clear) / minutes
-        strong = np.where(height >= 3.0, np.arange(len(own)), -1)
-        previous = np.concatenate([[-1], np.maximum.accumulate(strong)[:-1]])
-        gap = (peak[own] - peak[own][np.maximum(previous, 0)]) * n_seconds / dog.shape[1]
-        for row, values in enumerate(
-            (
-                np.where(previous >= 0, np.log1p(gap), 3.0),
-                np.where(previous >= 0, _compress(height[np.maximum(previous, 0)]), 0.0),
-                np.log1p(others),
-                np.log1p((height >= 5.0).sum() / minutes),
-                largest,
-                typical,
-                _compress(height) - largest,
-                _compress(height) - typical,
-                np.log1p(max(0.0, -float(signal.min()))),
-                np.log(noise_of(signal[None]) + 0.1),
-            )
+def _judged(
+    dog: FloatArray, onsets: list[LabelArray], *, rate: float, config: ValidationConfig
+) -> LabelArray:
+    """ROI, first and last frame of each event that a judge found."""
+    shortest = max(1, round(config.min_duration_s * rate))
+    rise, apart = max(1, round(_RISE_S * rate)), int(_APART_S * rate + 1e-6) + 1
+    spans = []
+    for roi, (signal, own) in enumerate(zip(dog, onsets, strict=True)):
+        ends = np.append(own[1:] - apart, len(signal) - 1)
+        for onset, end in zip(
+            own.tolist(), np.maximum(ends[: len(own)], own).tolist(), strict=True
         ):
-            columns[row, own] = values
-    return list(columns)
-
-
-def _compress(values: AnyArray) -> FloatArray:
-    """Sign and logarithm of the size."""
-    return np.asarray(np.sign(values) * np.log1p(np.abs(values)), np.float32)
+            last = onset + int(np.argmax(signal[onset : min(onset + rise, end) + 1]))
+            level = min(config.active_sd, _STRETCH_SHARE * float(signal[last]))
+            while last < end and signal[last + 1] > level > 0:
+                last += 1
+            spans.append((roi, onset, min(max(last, onset + shortest - 1), end)))
+    return np.array(spans, np.int32).reshape(-1, 3)
 
 
 def _stretches(active: BoolArray) -> list[tuple[int, int]]:

@@ -393,8 +393,9 @@ def _viewer_place(result: Result) -> str:
     return (
         '<section id="viewer"><h2>Trace of one ROI</h2>'
         "<p>ΔF/F₀, the difference-of-Gaussians signal with its threshold, and the activity it "
-        "gives. The threshold is the least height of an event; the default model judges each peak "
-        'above it. <span class="hint">Arrow keys ← → go from ROI to ROI; drag across the plot '
+        "gives. The threshold is the height of a clear event. The judge of the default model sees "
+        "the whole trace: what it finds may lie below, and a peak above need not be one. "
+        '<span class="hint">Arrow keys ← → go from ROI to ROI; drag across the plot '
         f"to zoom, double-click to see all.</span>{rest}</p>"
         '<div class="bar"><button type="button" id="previous" aria-label="previous ROI">←</button>'
         '<select id="choose" aria-label="ROI"></select>'

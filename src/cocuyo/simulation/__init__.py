@@ -6,6 +6,7 @@ from cocuyo.simulation.config import SimulationConfig, Split
 from cocuyo.simulation.indicators import INDICATORS, Indicator
 from cocuyo.simulation.presets import PRESETS, random_config, training_config
 from cocuyo.simulation.render import simulate
+from cocuyo.simulation.traces import SimulatedTraces, simulate_traces
 from cocuyo.simulation.truth import KINDS, Kind, Simulation, Truth
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "CameraName",
     "Indicator",
     "Kind",
+    "SimulatedTraces",
     "Simulation",
     "SimulationConfig",
     "Split",
@@ -25,6 +27,7 @@ __all__ = [
     "preparation_of",
     "random_config",
     "simulate",
+    "simulate_traces",
     "training_config",
     "with_camera",
 ]

@@ -3,6 +3,7 @@
 from cocuyo.training.build import (
     Workshop,
     open_workshop,
+    train_events,
     train_outline,
     train_temporal,
     train_unet,
@@ -15,6 +16,7 @@ __all__ = [
     "TrainingConfig",
     "Workshop",
     "open_workshop",
+    "train_events",
     "train_outline",
     "train_temporal",
     "train_unet",

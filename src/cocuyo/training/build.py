@@ -10,17 +10,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cocuyo.core import ModelError, ProgressCallback, SettingsError, ignore_progress
-from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_perceptron, write_settings
+from cocuyo.pipeline.model import FORMAT_VERSION, ModelSettings, write_part, write_settings
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
-from cocuyo.postprocessing import VIEW_SIDE, EventJudge, Perceptron, Verifier
+from cocuyo.postprocessing import VIEW_SIDE
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
 from cocuyo.segmentation.weights import save_networks, save_outline_network
 from cocuyo.training.dataset import prepare_recordings
+from cocuyo.training.events import collect_traces, fit_judge
 from cocuyo.training.loop import Curve, save_curve
 from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
 from cocuyo.training.outline import collect_views, fit_outline_network
 from cocuyo.training.settings import TRAININGS, TrainingConfig
-from cocuyo.training.verifier import collect_examples, fit_perceptron
+from cocuyo.training.verifier import collect_examples, fit_verifier
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ def open_workshop(
     key: dict[str, Any] = {
         "preset": preset,
         "networks": shop.pipeline.networks.model_dump(mode="json"),
-        "training": shop.training.model_dump(mode="json", exclude={"outline", "verifier"}),
+        "training": shop.training.model_dump(
+            mode="json", exclude={"outline", "events", "verifier"}
+        ),
         "seed": seed,
     }
     if marker.is_file():
@@ -242,14 +245,64 @@ def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progres
     )
     save_outline_network(shop.model, network, view_side=VIEW_SIDE)
     save_curve(curve, shop.folder, name="outline")
-    _write_curves(shop, ("unet", "temporal", "outline"))
+    _write_curves(shop)
+    return curve
+
+
+def train_events(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+    """Fit the judge of events on traces that the networks lead to; adds it to the model folder.
+
+    Parameters
+    ----------
+    shop : Workshop
+        After `train_temporal`, and `train_outline` where the preset has that network.
+    progress : callable, optional
+        Called as the work goes on.
+
+    Returns
+    -------
+    Curve
+        Losses and validation event F1.
+
+    Raises
+    ------
+    ModelError
+        If there is no model folder with networks.
+    """
+    _require_networks(shop, outline=True)
+    training, validation = (
+        collect_traces(
+            shop.model,
+            cache=shop.folder / "data" / "traces",
+            dataset=shop.training.dataset,
+            recipe=shop.training.events,
+            config=shop.pipeline,
+            split=split,
+            seed=shop.seed,
+            n_workers=shop.n_workers,
+            progress=progress,
+        )
+        for split in ("training", "validation")
+    )
+    judge, curve = fit_judge(
+        training,
+        validation,
+        recipe=shop.training.events,
+        config=shop.pipeline.validation,
+        seed=shop.seed,
+        checkpoint=shop.folder / "events.checkpoint",
+        progress=progress,
+    )
+    write_part(shop.model, judge)
+    save_curve(curve, shop.folder, name="events", score_name="event F1")
+    _write_curves(shop)
     return curve
 
 
 def train_verifier(
     shop: Workshop, *, progress: ProgressCallback = ignore_progress
-) -> dict[str, dict[str, float]]:
-    """Fit the verifier and the judge of events on what the networks find; completes the model.
+) -> dict[str, float]:
+    """Fit the verifier on the candidates that the networks find; adds it to the model folder.
 
     Parameters
     ----------
@@ -261,17 +314,14 @@ def train_verifier(
     Returns
     -------
     dict
-        Validation loss, accuracy and numbers of ``verifier`` and ``events``.
+        Validation loss, accuracy and numbers.
 
     Raises
     ------
     ModelError
         If there is no model folder with networks.
     """
-    _require_networks(shop)
-    if shop.pipeline.networks.outline is not None and not (shop.model / "outline.xml").is_file():
-        msg = f"{shop.folder} has no trained outline network; run `cocuyo train outline` first."
-        raise ModelError(msg)
+    _require_networks(shop, outline=True)
     training, validation = (
         collect_examples(
             shop.model,
@@ -286,14 +336,11 @@ def train_verifier(
         )
         for split in ("training", "validation")
     )
-    kinds: dict[str, type[Perceptron]] = {"verifier": Verifier, "events": EventJudge}
-    metrics: dict[str, dict[str, float]] = {}
-    for (name, kind), taught, held in zip(kinds.items(), training, validation, strict=True):
-        fitted, metrics[name] = fit_perceptron(
-            kind, taught, held, recipe=shop.training.verifier, seed=shop.seed
-        )
-        write_perceptron(shop.model, fitted)
-    _write_metrics(shop, metrics)
+    verifier, metrics = fit_verifier(
+        training, validation, recipe=shop.training.verifier, seed=shop.seed
+    )
+    write_part(shop.model, verifier)
+    _write_metrics(shop, {"verifier": metrics})
     return metrics
 
 
@@ -326,24 +373,26 @@ def _assemble(shop: Workshop, unet: UNet, temporal: TemporalNetwork) -> None:
             pipeline=shop.pipeline,
         ),
     )
-    _write_curves(shop, ("unet", "temporal"))
+    _write_curves(shop)
     _write_metrics(shop, {"training": _describe(shop)})
 
 
-def _require_networks(shop: Workshop) -> None:
+def _require_networks(shop: Workshop, *, outline: bool = False) -> None:
     if not (shop.model / "unet.xml").is_file():
         msg = f"{shop.folder} has no trained networks; run `cocuyo train temporal` first."
         raise ModelError(msg)
+    needed = outline and shop.pipeline.networks.outline is not None
+    if needed and not (shop.model / "outline.xml").is_file():
+        msg = f"{shop.folder} has no trained outline network; run `cocuyo train outline` first."
+        raise ModelError(msg)
 
 
-def _write_curves(shop: Workshop, names: tuple[str, ...]) -> None:
-    """Show the learning curves of some networks in the model folder."""
-    for name in names:
-        shutil.copy(shop.folder / f"{name}_curve.png", shop.model / f"{name}_curve.png")
-    curves = {
-        name: json.loads((shop.folder / f"{name}_curve.json").read_text(encoding="utf-8"))
-        for name in names
-    }
+def _write_curves(shop: Workshop) -> None:
+    """Show all learning curves there are in the model folder."""
+    curves = {}
+    for path in sorted(shop.folder.glob("*_curve.json")):
+        curves[path.stem.removesuffix("_curve")] = json.loads(path.read_text(encoding="utf-8"))
+        shutil.copy(path.with_suffix(".png"), shop.model)
     _write_metrics(shop, {"curves": curves})
 
 

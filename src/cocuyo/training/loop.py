@@ -24,7 +24,7 @@ class Curve:
     loss : tuple of float
         Mean training loss of each epoch.
     score : tuple of float
-        Validation SDC after each epoch.
+        Validation score (SDC, or event F1) after each epoch.
     best_epoch : int
         Epoch (from 0) whose weights are kept.
     """
@@ -70,6 +70,7 @@ def fit(
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
     stage: str,
+    score_name: str = "SDC",
 ) -> Curve:
     """Fit a network; the weights of the best epoch are in it afterwards.
 
@@ -91,6 +92,8 @@ def fit(
         Called after each epoch.
     stage : str
         Name for the progress.
+    score_name : str, default: "SDC"
+        What `validate` returns.
 
     Returns
     -------
@@ -159,7 +162,7 @@ def fit(
                 stage,
                 len(scores),
                 recipe.epochs,
-                f"loss {losses[-1]:.4f}, validation SDC {score:.4f}",
+                f"loss {losses[-1]:.4f}, validation {score_name} {score:.4f}",
             )
         )
     network.load_state_dict(best)
@@ -187,7 +190,7 @@ def dice_of(pairs: Iterable[tuple[Any, Any]]) -> float:
     return 2 * both / total if total else 1.0
 
 
-def save_curve(curve: Curve, folder: Path, *, name: str) -> None:
+def save_curve(curve: Curve, folder: Path, *, name: str, score_name: str = "SDC") -> None:
     """Write a learning curve as JSON and as a picture.
 
     Parameters
@@ -198,6 +201,8 @@ def save_curve(curve: Curve, folder: Path, *, name: str) -> None:
         Where ``<name>_curve.json`` and ``<name>_curve.png`` go.
     name : str
         Name of the network.
+    score_name : str, default: "SDC"
+        What the scores are.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -216,7 +221,7 @@ def save_curve(curve: Curve, folder: Path, *, name: str) -> None:
     axes.set_ylim(bottom=0)
     twin = axes.twinx()
     twin.plot(epochs, curve.score, color="tab:orange")
-    twin.set_ylabel("validation SDC", color="tab:orange")
+    twin.set_ylabel(f"validation {score_name}", color="tab:orange")
     twin.set_ylim(0, 1)
     twin.axvline(curve.best_epoch + 1, color="grey", linewidth=0.8, linestyle=":")
     axes.set_title(f"{name}: best epoch {curve.best_epoch + 1}")

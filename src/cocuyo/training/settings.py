@@ -96,12 +96,36 @@ class OutlineRecipe(RecipeConfig):
     )
 
 
-class VerifierRecipe(FrozenConfig):
-    """Fitting the verifier of candidates and the judge of events."""
+class EventsRecipe(RecipeConfig):
+    """Fitting the judge of events."""
 
-    n_training: int = Field(
-        default=126, ge=1, description="Recordings whose candidates and events teach."
+    learning_rate: float = Field(default=4e-3, gt=0, description="Largest learning rate of Adam.")
+    epochs: int = Field(default=24, ge=1, description="Passes over the recordings.")
+    batch: int = Field(default=48, ge=2, description="Most traces in one step of the optimiser.")
+    clip: float = Field(
+        default=1.0, ge=0, description="Largest norm of the gradient; 0 does not clip."
     )
+    width: int = Field(
+        default=24, ge=1, description="Channels of the hidden layers; time grows with its square."
+    )
+    n_training: int = Field(default=100, ge=1, description="Recordings whose traces teach.")
+    n_validation: int = Field(
+        default=14, ge=1, description="Recordings on which the best epoch is chosen."
+    )
+    simulated_share: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="Share of the steps with traces simulated without a movie, of all "
+        "preparations and rates. More shows more kinds of cells, and less of what motion and "
+        "neighbours leave in a trace.",
+    )
+
+
+class VerifierRecipe(FrozenConfig):
+    """Fitting the verifier of candidates."""
+
+    n_training: int = Field(default=126, ge=1, description="Recordings whose candidates teach.")
     n_validation: int = Field(
         default=16, ge=1, description="Recordings on which the best epoch is chosen."
     )
@@ -118,6 +142,7 @@ class TrainingConfig(FrozenConfig):
     unet: UNetRecipe = UNetRecipe()
     temporal: TemporalRecipe = TemporalRecipe()
     outline: OutlineRecipe = OutlineRecipe()
+    events: EventsRecipe = EventsRecipe()
     verifier: VerifierRecipe = VerifierRecipe()
 
 

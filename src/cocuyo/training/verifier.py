@@ -1,4 +1,4 @@
-"""Fitting the verifier and the judge of events on what the rest of the pipeline finds.
+"""Fitting the verifier on the candidates that the rest of the pipeline finds.
 
 What a recording teaches is kept in a file of its own, so that a stopped collection goes on.
 """
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,43 +20,40 @@ from cocuyo.core import (
     FloatArray,
     LabelArray,
     ModelError,
-    Periods,
     ProgressCallback,
     RoiSet,
     ignore_progress,
     stream,
 )
-from cocuyo.evaluation.activity import TOLERANCE_S, join_periods
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, Perceptron, propose_events
+from cocuyo.postprocessing import FEATURES, Verifier
 from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
 from cocuyo.training.collect import analyse_one, collect, keep
 from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.settings import VerifierRecipe
 
-_Kind = TypeVar("_Kind", bound=Perceptron)
 SAME_NEURON_IOU = 0.4
 """A candidate that overlaps a functional neuron at least this much is one."""
 UNCERTAIN_IOU = 0.2
 """Between this and `SAME_NEURON_IOU` a candidate teaches nothing."""
 
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files of collected examples; those of another version are made again."""
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Described things with what they are.
+    """Described candidates with what they are.
 
     Attributes
     ----------
     features : ndarray of float32, shape (n, n_features)
-        What the perceptron sees.
+        What the verifier sees.
     right : ndarray of bool, shape (n,)
-        Whether each is a functional neuron, or an event.
+        Whether each is a functional neuron.
     """
 
     features: FloatArray
@@ -75,7 +71,7 @@ def collect_examples(
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
-) -> tuple[Examples, Examples]:
+) -> Examples:
     """Run the pipeline without verifier on simulated recordings and label what it finds.
 
     Parameters
@@ -101,9 +97,8 @@ def collect_examples(
 
     Returns
     -------
-    candidates, events : Examples
-        Features and labels; uncertain candidates are left out, events are of those that are
-        functional neurons.
+    Examples
+        Features and labels; uncertain candidates are left out.
     """
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
@@ -111,7 +106,7 @@ def collect_examples(
     key = hashlib.sha256((folder / WEIGHTS).read_bytes())
     if config.networks.outline is not None:
         key.update((folder / OUTLINE_WEIGHTS).read_bytes())
-    facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES, EVENT_FEATURES)
+    facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES)
     key.update(f"{facts} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
     kept = cache / f"{split}-{key.hexdigest()[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
@@ -122,30 +117,19 @@ def collect_examples(
         stage=f"collecting examples ({split})",
         progress=progress,
     )
-    candidates, events = (
-        Examples(
-            np.concatenate([part.features for part in kind]),
-            np.concatenate([part.right for part in kind]),
-        )
-        for kind in zip(*parts, strict=True)
+    return Examples(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.right for part in parts]),
     )
-    return candidates, events
 
 
-def fit_perceptron(
-    kind: type[_Kind],
-    training: Examples,
-    validation: Examples,
-    *,
-    recipe: VerifierRecipe,
-    seed: int,
-) -> tuple[_Kind, dict[str, float]]:
-    """Fit a verifier or a judge; the epoch with the least validation loss is kept.
+def fit_verifier(
+    training: Examples, validation: Examples, *, recipe: VerifierRecipe, seed: int
+) -> tuple[Verifier, dict[str, float]]:
+    """Fit the verifier; the epoch with the least validation loss is kept.
 
     Parameters
     ----------
-    kind : type of Perceptron
-        `Verifier` or `EventJudge`.
     training, validation : Examples
         From different recordings.
     recipe : VerifierRecipe
@@ -155,7 +139,7 @@ def fit_perceptron(
 
     Returns
     -------
-    perceptron : Verifier or EventJudge
+    verifier : Verifier
         The fitted one.
     metrics : dict of float
         Validation loss, accuracy, share of right examples, numbers.
@@ -167,12 +151,12 @@ def fit_perceptron(
     """
     if training.right.all() or not training.right.any():
         msg = (
-            f"All {len(training.right)} examples for the {kind.role} are of one kind; "
+            f"All {len(training.right)} examples for the verifier are of one kind; "
             "simulate more recordings."
         )
         raise ModelError(msg)
     if len(validation.right) == 0:
-        msg = f"The {kind.role} has no examples for validation; simulate more or longer recordings."
+        msg = "The verifier has no examples for validation; simulate more or longer recordings."
         raise ModelError(msg)
     torch.manual_seed(seed)
     mean = training.features.mean(axis=0)
@@ -217,7 +201,7 @@ def fit_perceptron(
             best_loss = held_loss
             best = [p.detach().clone() for p in network.parameters()]
     arrays = [p.numpy() for p in best]
-    fitted = kind(
+    fitted = Verifier(
         mean.astype(np.float32),
         scale.astype(np.float32),
         tuple(arrays[0::2]),
@@ -231,7 +215,7 @@ def fit_perceptron(
         "n_training": float(len(inputs)),
         "n_validation": float(len(held)),
     }
-    return kind.from_tensors(fitted.tensors()), metrics
+    return Verifier.from_tensors(fitted.tensors()), metrics
 
 
 def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, BoolArray]:
@@ -266,39 +250,6 @@ def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, 
     return cell, (cell >= 0) | (best < UNCERTAIN_IOU)
 
 
-def label_events(spans: LabelArray, events: Periods, *, frame_rate_hz: float) -> BoolArray:
-    """Say which of a cell's proposed events are real.
-
-    Proposals and events are paired one to one in time, as scoring does: an onset within
-    `TOLERANCE_S` of an event hits it, and of two the first does.
-
-    Parameters
-    ----------
-    spans : ndarray of int32, shape (n, 3)
-        ROI, first and last active frame of each proposal; of one ROI, sorted by time.
-    events : Periods
-        First and last spike of the cell's events, sorted by time.
-    frame_rate_hz : float
-        Frames per second.
-
-    Returns
-    -------
-    ndarray of bool, shape (n,)
-        Whether each hits an event.
-    """
-    real = np.zeros(len(spans), np.bool_)
-    onsets = spans[:, 1] / frame_rate_hz
-    opens, closes = events.first_s - TOLERANCE_S, events.last_s + TOLERANCE_S
-    at = 0
-    for i, onset in enumerate(onsets):
-        while at < len(closes) and closes[at] < onset:
-            at += 1
-        if at < len(closes) and opens[at] <= onset:
-            real[i] = True
-            at += 1
-    return real
-
-
 def _examples_of(
     folder: Path,
     kept: Path,
@@ -306,56 +257,26 @@ def _examples_of(
     config: PipelineConfig,
     split: Split,
     seed: int,
-) -> tuple[Examples, Examples]:
+) -> Examples:
     def make() -> dict[str, AnyArray]:
-        candidates, events = _collect_one(folder, dataset, config, split, seed)
-        return {
-            "candidates": candidates.features,
-            "functional": candidates.right,
-            "events": events.features,
-            "real": events.right,
-        }
+        found = _collect_one(folder, dataset, config, split, seed)
+        return {"features": found.features, "right": found.right}
 
-    stored = keep(kept / f"{seed:07d}.npz", make)
-    return (
-        Examples(stored["candidates"], stored["functional"]),
-        Examples(stored["events"], stored["real"]),
-    )
+    return Examples(**keep(kept / f"{seed:07d}.npz", make))
 
 
 def _collect_one(
     folder: Path, dataset: DatasetConfig, config: PipelineConfig, split: Split, seed: int
-) -> tuple[Examples, Examples]:
+) -> Examples:
     case = analyse_one(folder, dataset, config, split, seed)
-    simulation, recording, analysis = case.simulation, case.recording, case.analysis
     found = finish_candidates(
-        recording,
-        analysis.motion,
-        analysis.maps,
+        case.recording,
+        case.analysis.motion,
+        case.analysis.maps,
         config=config,
         diameter_px=case.diameter_px,
         verifier=None,
         engine=case.engine,
     )
-    cell, certain = label_candidates(found.rois, simulation)
-    usable = np.asarray(analysis.motion.flags) == 0
-    proposals = propose_events(
-        found.traces.delta_f_over_f,
-        found.traces.dog,
-        frame_rate_hz=recording.rate_hz,
-        usable=usable,
-        config=config.validation,
-    )
-    real = np.zeros(len(proposals.spans), np.bool_)
-    known = np.zeros(len(proposals.spans), np.bool_)
-    rows = simulation.truth.events
-    truth = join_periods(Periods(rows[:, 0].astype(np.int32), rows[:, 1], rows[:, 2]))
-    for roi in np.flatnonzero(cell >= 0):
-        own, its = proposals.spans[:, 0] == roi, truth.roi == cell[roi]
-        of_cell = Periods(truth.roi[its], truth.first_s[its], truth.last_s[its])
-        known |= own
-        real[own] = label_events(proposals.spans[own], of_cell, frame_rate_hz=recording.rate_hz)
-    return (
-        Examples(found.features[certain], (cell >= 0)[certain]),
-        Examples(proposals.features[known], real[known]),
-    )
+    cell, certain = label_candidates(found.rois, case.simulation)
+    return Examples(found.features[certain], (cell >= 0)[certain])

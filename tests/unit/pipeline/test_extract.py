@@ -17,9 +17,9 @@ from cocuyo.core import (
     ResultError,
     RoiSet,
 )
-from cocuyo.pipeline import PRESETS, extract, segment, write_perceptron
-from cocuyo.postprocessing import EVENT_FEATURES, EventJudge
+from cocuyo.pipeline import PRESETS, extract, segment, write_part
 from cocuyo.preprocessing import MotionConfig
+from fake_judge import still_judge
 
 N_FRAMES = 160
 CENTRES = (*ACTIVE, *SILENT)
@@ -107,14 +107,7 @@ def test_all_candidates_of_a_run_have_the_numbers_of_the_run(movie, tmp_path, mo
 
 def test_the_judge_of_the_model_judges_events_but_no_roi(movie, rois, tmp_path, monkeypatch):
     use_fake_engine(monkeypatch, tmp_path, diameter_px=DIAMETER_PX)
-    n = len(EVENT_FEATURES)
-    never = EventJudge(
-        np.zeros(n, np.float32),
-        np.ones(n, np.float32),
-        (np.zeros((1, n), np.float32),),
-        (np.full(1, -20, np.float32),),
-    )
-    write_perceptron(tmp_path, never)
+    write_part(tmp_path, still_judge())
     found = extract(movie.recording(), rois, model=tmp_path)
     assert len(found.events) == 0
     assert found.rois.accepted.all()

@@ -13,10 +13,11 @@ from cocuyo.pipeline import (
     PipelineConfig,
     ScaleConfig,
     load_model,
-    write_perceptron,
+    write_part,
     write_settings,
 )
-from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, EventJudge, Verifier
+from cocuyo.postprocessing import FEATURES, Verifier
+from fake_judge import random_judge
 
 
 def settings(**changes):
@@ -62,24 +63,19 @@ def test_a_folder_may_be_named_by_text(tmp_path):
 
 def test_a_written_verifier_is_read_back_equal(tmp_path):
     write_settings(tmp_path, settings())
-    write_perceptron(tmp_path, verifier())
+    write_part(tmp_path, verifier())
     described = np.random.default_rng(1).normal(0, 1, (5, len(FEATURES))).astype(np.float32)
     read = load_model(tmp_path).verifier
     np.testing.assert_array_equal(read.score(described), verifier().score(described))
 
 
 def test_a_written_judge_of_events_is_read_back_beside_the_verifier(tmp_path):
-    n = len(EVENT_FEATURES)
-    weights = np.random.default_rng(3).normal(0, 1, (1, n)).astype(np.float32)
-    written = EventJudge(
-        np.zeros(n, np.float32), np.ones(n, np.float32), (weights,), (np.ones(1, np.float32),)
-    )
+    written = random_judge()
     write_settings(tmp_path, settings())
-    write_perceptron(tmp_path, verifier())
-    write_perceptron(tmp_path, written)
-    described = np.random.default_rng(1).normal(0, 1, (5, n)).astype(np.float32)
+    write_part(tmp_path, verifier())
+    write_part(tmp_path, written)
     read = load_model(tmp_path)
-    np.testing.assert_array_equal(read.judge.score(described), written.score(described))
+    np.testing.assert_array_equal(read.judge.layers["mix.weight"], written.layers["mix.weight"])
     assert read.verifier.mean.shape == (len(FEATURES),)
 
 
@@ -150,7 +146,7 @@ def test_a_setting_that_the_file_lacks_has_its_default(tmp_path):
 
 def test_a_damaged_verifier_is_a_model_error(tmp_path):
     write_settings(tmp_path, settings())
-    write_perceptron(tmp_path, verifier())
+    write_part(tmp_path, verifier())
     file = tmp_path / "verifier.safetensors"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelError, match="damaged"):

@@ -19,7 +19,7 @@ from cocuyo.core import (
     Result,
     SettingsError,
 )
-from cocuyo.pipeline import PRESETS, segment, with_inputs, write_perceptron
+from cocuyo.pipeline import PRESETS, segment, with_inputs, write_part
 from cocuyo.postprocessing import FEATURES, ValidationConfig, Verifier
 
 N_FRAMES = 160
@@ -252,7 +252,7 @@ def test_the_verifier_of_the_model_judges(movie, results, tmp_path, monkeypatch)
         (np.zeros((1, n), np.float32),),
         (np.full(1, -20, np.float32),),
     )
-    write_perceptron(tmp_path, never)
+    write_part(tmp_path, never)
     found = segment(movie.recording(), model=tmp_path)
     assert len(found.rois) == len(results["networks"].rois)
     assert not found.rois.accepted.any()

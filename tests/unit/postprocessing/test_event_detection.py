@@ -2,20 +2,19 @@
 
 import numpy as np
 import pytest
+from fake_judge import rise_judge, still_judge
 from flashing_movie import transients
 from scipy import ndimage
 
 from cocuyo.core import InvalidTraceError
 from cocuyo.postprocessing import (
-    EVENT_FEATURES,
-    EventJudge,
     ValidationConfig,
     difference_of_gaussians,
     dog_noise,
     find_events,
     interpolate_frames,
     noise_of,
-    propose_events,
+    scale_traces,
 )
 
 RATE_HZ = 8.0
@@ -239,105 +238,102 @@ def _spans(found):
     return found.events.onset.tolist(), found.events.offset.tolist()
 
 
-def judge(feature="dog", *, above=3.0):
-    """A judge that believes peaks whose one (compressed) figure is above a value."""
-    n = len(EVENT_FEATURES)
-    weight = np.zeros((1, n), np.float32)
-    weight[0, EVENT_FEATURES.index(feature)] = 50
-    bias = np.array([-50 * np.log1p(above)], np.float32)
-    return EventJudge(np.zeros(n, np.float32), np.ones(n, np.float32), (weight,), (bias,))
+def judged(traces, judge, usable=None, rate_hz=RATE_HZ, **settings):
+    traces = np.asarray(traces, np.float32)
+    traces.flags.writeable = False
+    return find_events(
+        traces,
+        frame_rate_hz=rate_hz,
+        usable=usable,
+        judge=judge,
+        config=ValidationConfig(**settings),
+    )
 
 
-def propose(traces, usable=None, rate_hz=RATE_HZ, **settings):
-    config = ValidationConfig(**settings)
-    dog = find_events(traces, frame_rate_hz=rate_hz, usable=usable, config=config).dog
-    return propose_events(traces, dog, frame_rate_hz=rate_hz, usable=usable, config=config), dog
+def step_judge():
+    """Believes sudden rises to about 8 standard deviations and more."""
+    return rise_judge(above=1.7)
 
 
-def figure(proposals, name):
-    return proposals.features[:, EVENT_FEATURES.index(name)]
+@pytest.mark.parametrize("unit", [0.01, 1.0, 300.0])
+def test_traces_are_scaled_to_their_noise(unit):
+    scaled = scale_traces(unit * white(4), frame_rate_hz=RATE_HZ)
+    np.testing.assert_allclose(scaled.std(axis=1), np.ones(4), rtol=0.12)
 
 
-def test_every_peak_above_the_proposal_height_is_looked_at_and_no_lower_one():
-    traces = planted((60, 200, 320), snr=12, n_rois=3)
-    proposals, dog = propose(traces)
-    for roi, first, last in proposals.spans.tolist():
-        assert dog[roi, first : last + 1].max() >= 1.75
-    for roi in range(3):
-        spans = proposals.spans[proposals.spans[:, 0] == roi]
-        covered = np.zeros(N_FRAMES, bool)
-        for _, first, last in spans.tolist():
-            assert not covered[first : last + 1].any()
-            covered[first : last + 1] = True
-        assert not ((dog[roi] > 2.5) & ~covered).any()
-
-
-def test_proposals_are_sorted_and_their_figures_finite():
-    proposals, _ = propose(planted((60, 200), snr=9, n_rois=4))
-    assert proposals.features.shape == (len(proposals.spans), len(EVENT_FEATURES))
-    assert np.isfinite(proposals.features).all()
-    assert proposals.spans.tolist() == sorted(proposals.spans.tolist())
-
-
-def test_a_peak_does_not_count_as_evidence_for_itself():
-    alone, _ = propose(planted((200,), snr=15))
-    several, _ = propose(planted((60, 200, 320), snr=15))
-    others = figure(alone, "other_clear_per_min")[figure(alone, "dog").argmax()]
-    assert others == 0
-    assert figure(several, "other_clear_per_min")[figure(several, "dog").argmax()] > 0
-
-
-def test_the_figures_of_a_peak_do_not_depend_on_the_unit_of_the_trace():
-    traces = planted((60, 200), snr=9, n_rois=2)
-    small, _ = propose(traces)
-    large, _ = propose(1000 * traces + 5)
-    np.testing.assert_allclose(large.features, small.features, rtol=2e-2, atol=2e-2)
-
-
-def test_the_time_since_the_previous_peak_is_in_seconds():
-    proposals, _ = propose(planted((100, 180), snr=30))
-    second = proposals.features[np.argsort(-figure(proposals, "dog"))[:2]]
-    gaps = second[:, EVENT_FEATURES.index("since_previous")]
-    assert np.log1p(80 / RATE_HZ) == pytest.approx(gaps.min(), abs=0.05)
+def test_a_constant_trace_is_scaled_to_zero():
+    assert not scale_traces(np.full((1, 50), 3, np.float32), frame_rate_hz=RATE_HZ).any()
 
 
 def test_the_judge_decides_in_place_of_the_threshold():
-    traces = planted((60, 200, 320), snr=12, n_rois=3)
-    traces.flags.writeable = False
-    credulous = find_events(traces, frame_rate_hz=RATE_HZ, judge=judge(above=0.0))
-    strict = find_events(traces, frame_rate_hz=RATE_HZ, judge=judge(above=1e4))
-    usual = find_events(traces, frame_rate_hz=RATE_HZ)
-    assert len(strict.events) == 0 < len(usual.events) < len(credulous.events)
-    assert not strict.raster.any()
+    traces = planted((60, 200, 320), snr=20, n_rois=3)
+    assert len(find(traces).events) >= 9
+    assert len(judged(traces, still_judge()).events) == 0
+    found = judged(traces, step_judge())
+    assert found.events.onset.tolist() == pytest.approx(3 * [60, 200, 320], abs=1)
 
 
-def test_a_judged_event_has_the_shape_of_any_other():
-    found = find_events(planted((200,), snr=15), frame_rate_hz=RATE_HZ, judge=judge(above=8.0))
-    assert len(found.events) == 1
+def test_a_judged_event_lasts_while_the_signal_does():
+    traces = planted((200,), snr=20)
+    found, plain = judged(traces, step_judge()), find(traces)
     onset, peak, offset = (
         int(x[0]) for x in (found.events.onset, found.events.peak, found.events.offset)
     )
     assert onset <= peak <= offset
-    assert abs(peak - 200) <= 2
+    assert peak == pytest.approx(200, abs=2)
+    assert offset == int(plain.events.offset[0])
     np.testing.assert_array_equal(np.flatnonzero(found.raster[0]), np.arange(onset, offset + 1))
-    assert found.threshold[0] == pytest.approx(1.75)
 
 
-def test_an_unusable_frame_is_no_peak():
-    traces = planted((200,), snr=15)
+def test_the_threshold_stays_that_of_clear_events():
+    assert judged(planted((200,), snr=20), step_judge()).threshold[0] == pytest.approx(3.5)
+
+
+class Told:
+    """A judge that was told where events begin."""
+
+    def __init__(self, *onsets):
+        self.onsets = list(onsets)
+
+    def probability(self, scaled, usable, *, frame_rate_hz):
+        probability = np.zeros(scaled.shape, np.float32)
+        probability[:, self.onsets] = 1
+        return probability
+
+
+@pytest.mark.parametrize("gap", [6, 8])
+def test_of_two_judged_events_the_first_ends_half_a_second_before_the_second(gap):
+    found = judged(planted((200, 200 + gap), snr=40), Told(200, 200 + gap))
+    assert found.events.onset.tolist() == [200, 200 + gap]
+    silence = (int(found.events.onset[1]) - int(found.events.offset[0])) / RATE_HZ
+    assert 0.5 < silence < 0.7
+
+
+def test_a_judged_event_at_the_very_end_ends_with_the_recording():
+    found = judged(planted((N_FRAMES - 2,), snr=40), step_judge())
+    assert found.events.offset.tolist() == [N_FRAMES - 1]
+
+
+def test_a_judged_event_lasts_at_least_the_shortest_duration():
+    blip = white(1)
+    blip[0, 200] += 30
+    found = judged(blip, step_judge(), min_duration_s=1.0)
+    at = int(np.argmin(np.abs(found.events.onset - 200)))
+    assert found.events.offset[at] - found.events.onset[at] + 1 >= 8
+
+
+def test_nothing_begins_in_a_frame_that_was_not_measured():
+    traces = planted((200,), snr=20)
     usable = np.ones(N_FRAMES, bool)
     usable[195:206] = False
-    proposals, _ = propose(traces, usable=usable)
-    heights = figure(proposals, "dog")
-    assert not len(heights) or np.expm1(heights).max() < 8
+    assert len(judged(traces, step_judge(), usable=usable).events) == 0
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 10])
 def test_very_short_or_constant_traces_have_nothing_to_judge(n_frames):
-    found = find_events(np.ones((2, n_frames), np.float32), frame_rate_hz=RATE_HZ, judge=judge())
-    assert len(found.events) == 0
+    always = still_judge(onset_bias=5.0)
+    assert len(judged(np.ones((2, n_frames)), always).events) == 0
 
 
 def test_the_judge_has_nothing_to_do_without_traces():
-    none = np.zeros((0, 40), np.float32)
-    assert len(find_events(none, frame_rate_hz=RATE_HZ, judge=judge()).events) == 0
+    assert len(judged(np.zeros((0, 40)), step_judge()).events) == 0

@@ -13,12 +13,18 @@ from cocuyo.cli import run_command_line
 from cocuyo.core import SettingsError
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.settings import PRESETS
-from cocuyo.postprocessing import EVENT_FEATURES, FEATURES, CandidateConfig
+from cocuyo.postprocessing import FEATURES, CandidateConfig
 from cocuyo.segmentation.engine import GRAPHS
 from cocuyo.training import TRAININGS, TrainingConfig, open_workshop
 from cocuyo.training.dataset import DatasetConfig, training_simulation
 from cocuyo.training.loop import Curve
-from cocuyo.training.settings import OutlineRecipe, TemporalRecipe, UNetRecipe, VerifierRecipe
+from cocuyo.training.settings import (
+    EventsRecipe,
+    OutlineRecipe,
+    TemporalRecipe,
+    UNetRecipe,
+    VerifierRecipe,
+)
 
 # With this seed, clearly active neurons lie among silent cells in every small recording.
 SEED = 16
@@ -29,6 +35,7 @@ TINY = TrainingConfig(
     temporal=TemporalRecipe(epochs=2, batch=1, crop_px=32, chunk_steps=5),
     # Long enough to draw neurons: the verifier learns from what it draws.
     outline=OutlineRecipe(n_training=3, n_validation=1, epochs=60, batch=8, learning_rate=1e-2),
+    events=EventsRecipe(n_training=5, n_validation=3, width=4, epochs=2, batch=6),
     verifier=VerifierRecipe(n_training=2, n_validation=1, hidden=(4,), epochs=5),
 )
 
@@ -58,7 +65,7 @@ def train(what, folder, *options):
 def trained(tiny, tmp_path_factory):
     """Folder after all commands."""
     folder = tmp_path_factory.mktemp("training")
-    for what in ("unet", "temporal", "outline", "verifier"):
+    for what in ("unet", "temporal", "outline", "events", "verifier"):
         assert train(what, folder) == 0
     return folder
 
@@ -75,6 +82,7 @@ def test_the_commands_make_a_whole_model_folder(trained):
         "unet_curve.png",
         "temporal_curve.png",
         "outline_curve.png",
+        "events_curve.png",
     }
 
 
@@ -83,24 +91,23 @@ def test_the_model_holds_the_settings_of_its_run(trained, pipeline):
     assert model.settings.pipeline == pipeline
     assert model.settings.preset == "default"
     assert model.verifier.mean.shape == (len(FEATURES),)
-    assert model.judge.mean.shape == (len(EVENT_FEATURES),)
+    assert model.judge.layers["stem.bias"].shape == (4,)
 
 
 def test_the_metrics_tell_how_the_training_went(trained):
     metrics = json.loads((trained / "model" / "metrics.json").read_text(encoding="utf-8"))
-    for network in ("unet", "temporal", "outline"):
+    for network in ("unet", "temporal", "outline", "events"):
         curve = metrics["curves"][network]
         assert len(curve["loss"]) == len(curve["score"]) == getattr(TINY, network).epochs
         assert np.isfinite(curve["loss"]).all()
         assert all(0 <= score <= 1 for score in curve["score"])
     assert metrics["training"]["seed"] == SEED
     assert TrainingConfig.model_validate(metrics["training"]["recipe"]) == TINY
-    for name in ("verifier", "events"):
-        assert metrics[name]["n_training"] > 0
-        assert 0 <= metrics[name]["validation_accuracy"] <= 1
+    assert metrics["verifier"]["n_training"] > 0
+    assert 0 <= metrics["verifier"]["validation_accuracy"] <= 1
 
 
-@pytest.mark.parametrize("network", ["unet", "temporal", "outline"])
+@pytest.mark.parametrize("network", ["unet", "temporal", "outline", "events"])
 def test_the_model_folder_shows_its_learning_curves(network, trained):
     picture = cv2.imread(str(trained / "model" / f"{network}_curve.png"))
     assert picture.shape == (420, 720, 3)
@@ -129,11 +136,12 @@ def test_the_verifier_of_the_model_scores_the_candidates(trained, pipeline):
     assert (with_verifier.rois.score != without.rois.score).any()
 
 
-def test_the_verifier_waits_for_the_outline_network(trained, capsys):
+@pytest.mark.parametrize("what", ["events", "verifier"])
+def test_what_comes_last_waits_for_the_outline_network(what, trained, capsys):
     graph = trained / "model" / "outline.xml"
     graph.rename(trained / "outline.aside")
     try:
-        assert train("verifier", trained) == 1
+        assert train(what, trained) == 1
     finally:
         (trained / "outline.aside").rename(graph)
     assert "run `cocuyo train outline` first" in capsys.readouterr().err
@@ -157,15 +165,16 @@ def test_drawn_candidates_are_not_drawn_again(trained, monkeypatch):
     assert (trained / "model" / "outline.safetensors").read_bytes() == fitted
 
 
-def test_what_was_collected_is_not_collected_again(trained, monkeypatch):
-    fitted = (trained / "model" / "events.safetensors").read_bytes()
+@pytest.mark.parametrize("what", ["events", "verifier"])
+def test_what_was_collected_is_not_collected_again(what, trained, monkeypatch):
+    fitted = (trained / "model" / f"{what}.safetensors").read_bytes()
 
     def fail(*_):
         raise AssertionError
 
-    monkeypatch.setattr("cocuyo.training.verifier._collect_one", fail)
-    assert train("verifier", trained) == 0
-    assert (trained / "model" / "events.safetensors").read_bytes() == fitted
+    monkeypatch.setattr(f"cocuyo.training.{what}._collect_one", fail)
+    assert train(what, trained) == 0
+    assert (trained / "model" / f"{what}.safetensors").read_bytes() == fitted
 
 
 def test_a_finished_training_is_not_done_again(trained, monkeypatch, capsys):
@@ -193,6 +202,7 @@ def test_a_folder_of_another_training_is_refused_in_one_line(trained, capsys):
     [
         ("temporal", "cocuyo train unet"),
         ("outline", "cocuyo train temporal"),
+        ("events", "cocuyo train temporal"),
         ("verifier", "cocuyo train temporal"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The verifier and the judge of events: what they are taught, and that they learn."""
+"""The verifier: what it is taught, and that it learns."""
 
 from types import SimpleNamespace
 
@@ -6,16 +6,15 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from cocuyo.core import ModelError, Periods, RoiSet
-from cocuyo.postprocessing import FEATURES, Verifier
+from cocuyo.core import ModelError, RoiSet
+from cocuyo.postprocessing import FEATURES
 from cocuyo.training.settings import VerifierRecipe
 from cocuyo.training.verifier import (
     SAME_NEURON_IOU,
     UNCERTAIN_IOU,
     Examples,
-    fit_perceptron,
+    fit_verifier,
     label_candidates,
-    label_events,
 )
 
 RECIPE = VerifierRecipe(hidden=(8,), epochs=30, learning_rate=0.03)
@@ -33,7 +32,7 @@ def candidates(n=300, *, seed=0, separable=True):
 
 @pytest.fixture(scope="module")
 def fitted():
-    return fit_perceptron(Verifier, candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
+    return fit_verifier(candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
 
 
 def test_the_verifier_learns_what_can_be_told_apart(fitted):
@@ -45,8 +44,7 @@ def test_the_verifier_learns_what_can_be_told_apart(fitted):
 
 
 def test_the_verifier_learns_nothing_where_nothing_can_be_learnt():
-    _, metrics = fit_perceptron(
-        Verifier,
+    _, metrics = fit_verifier(
         candidates(separable=False),
         candidates(seed=1, separable=False),
         recipe=RECIPE,
@@ -69,19 +67,19 @@ def test_the_epoch_with_the_least_validation_loss_is_kept():
     # Validation says the opposite: every epoch makes it worse.
     good = candidates(seed=1)
     opposite = Examples(good.features, ~good.right)
-    _, metrics = fit_perceptron(Verifier, candidates(), opposite, recipe=RECIPE, seed=0)
+    _, metrics = fit_verifier(candidates(), opposite, recipe=RECIPE, seed=0)
     assert metrics["validation_loss"] < 0.8  # a coin's is 0.69
 
 
 def test_the_same_seed_gives_the_same_verifier(fitted):
-    again, _ = fit_perceptron(Verifier, candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
+    again, _ = fit_verifier(candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
     for name, array in fitted[0].tensors().items():
         np.testing.assert_array_equal(again.tensors()[name], array)
 
 
 def test_the_recipe_says_how_wide_the_layers_are():
     recipe = VerifierRecipe(hidden=(5, 3), epochs=1)
-    verifier, _ = fit_perceptron(Verifier, candidates(), candidates(seed=1), recipe=recipe, seed=0)
+    verifier, _ = fit_verifier(candidates(), candidates(seed=1), recipe=recipe, seed=0)
     assert [weight.shape for weight in verifier.weights] == [(5, len(FEATURES)), (3, 5), (1, 3)]
     assert [bias.shape for bias in verifier.biases] == [(5,), (3,), (1,)]
 
@@ -90,7 +88,7 @@ def test_a_feature_that_never_changes_does_no_harm():
     train, held = candidates(), candidates(seed=1)
     for part in (train, held):
         part.features[:, 7] = 3
-    _, metrics = fit_perceptron(Verifier, train, held, recipe=RECIPE, seed=0)
+    _, metrics = fit_verifier(train, held, recipe=RECIPE, seed=0)
     assert metrics["validation_accuracy"] > 0.95
 
 
@@ -98,18 +96,16 @@ def test_a_feature_that_never_changes_does_no_harm():
 def test_candidates_of_one_kind_are_refused(kind):
     some = candidates(20)
     with pytest.raises(ModelError, match="All 20 examples for the verifier are of one kind"):
-        fit_perceptron(
-            Verifier, Examples(some.features, np.full(20, kind)), some, recipe=RECIPE, seed=0
-        )
+        fit_verifier(Examples(some.features, np.full(20, kind)), some, recipe=RECIPE, seed=0)
 
 
 def test_no_candidates_at_all_are_refused():
     some = candidates(20)
     none = Examples(some.features[:0], some.right[:0])
     with pytest.raises(ModelError, match="All 0 examples"):
-        fit_perceptron(Verifier, none, some, recipe=RECIPE, seed=0)
+        fit_verifier(none, some, recipe=RECIPE, seed=0)
     with pytest.raises(ModelError, match="no examples for validation; simulate more"):
-        fit_perceptron(Verifier, some, none, recipe=RECIPE, seed=0)
+        fit_verifier(some, none, recipe=RECIPE, seed=0)
 
 
 SIDE = 30
@@ -191,33 +187,3 @@ def test_labelling_does_not_change_the_candidates(truth):
     rois = rois_of(SQUARE)
     label_candidates(rois, truth)
     assert set(rois.footprints.data.tolist()) == {np.float32(0.3)}
-
-
-def real(onsets, *events, rate=10.0):
-    """Which proposals with these first frames hit events with these first and last spikes."""
-    spans = np.array([(0, onset, onset + 3) for onset in onsets], np.int32).reshape(-1, 3)
-    first, last = (np.array([event[i] for event in events], float) for i in (0, 1))
-    periods = Periods(np.zeros(len(events), np.int32), first, last)
-    return label_events(spans, periods, frame_rate_hz=rate).tolist()
-
-
-def test_an_onset_near_an_event_is_real_and_one_far_from_it_is_not():
-    assert real([5, 22, 80], (2.5, 2.9)) == [False, True, False]
-
-
-def test_of_two_onsets_in_one_event_only_the_first_is_real():
-    assert real([20, 24], (2.0, 2.4)) == [True, False]
-
-
-def test_two_events_make_two_onsets_real():
-    assert real([20, 32], (2.0, 2.4), (3.2, 3.2)) == [True, True]
-
-
-def test_the_tolerance_belongs_to_the_event():
-    assert real([15, 30], (2.0, 2.5)) == [True, False]
-    assert real([14, 30], (2.0, 2.5)) == [False, True]
-
-
-def test_without_events_nothing_is_real_and_without_proposals_there_is_nothing():
-    assert real([5, 9]) == [False, False]
-    assert real([], (2.0, 2.4)) == []
