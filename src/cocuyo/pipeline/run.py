@@ -387,9 +387,16 @@ def choose_diameter(
     Raises
     ------
     SettingsError
-        If the diameter comes out smaller than 2 or larger than half of the frame.
+        If a diameter in µm was given without a pixel size, or it comes out smaller than 2 or
+        larger than half of the frame.
     """
     size = recording.pixel_size_um
+    if recording.diameter_um is not None and size is None:
+        msg = (
+            f"A soma diameter of {recording.diameter_um:g} µm was given, but not how large a pixel "
+            "is: give --pixel-size as well, or leave --diameter out and it is measured."
+        )
+        raise SettingsError(msg)
     origin = ""  # how it came about, where nobody gave it
     if recording.diameter_um is not None and size is not None:
         diameter = recording.diameter_um / size
@@ -429,11 +436,6 @@ def choose_diameter(
             warnings.append(
                 "The pixel size is not known and too few cells are visible to measure their "
                 f"diameter; {diameter:.1f} px is assumed. Give --pixel-size."
-            )
-        if recording.diameter_um is not None:
-            warnings.append(
-                "A diameter in µm needs the pixel size; the measured diameter was used. "
-                "Give --pixel-size."
             )
     if not 2 <= diameter <= 0.5 * max(recording.frame_shape):
         why = f"This diameter was {origin}. " if origin else ""

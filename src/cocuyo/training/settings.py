@@ -108,7 +108,7 @@ class EventsRecipe(RecipeConfig):
     width: int = Field(
         default=24, ge=1, description="Channels of the hidden layers; time grows with its square."
     )
-    n_training: int = Field(default=100, ge=1, description="Recordings whose traces teach.")
+    n_training: int = Field(default=80, ge=1, description="Recordings whose traces teach.")
     n_validation: int = Field(
         default=14, ge=1, description="Recordings on which the best epoch is chosen."
     )

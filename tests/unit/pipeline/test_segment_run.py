@@ -202,10 +202,10 @@ def test_with_the_pixel_size_and_no_visible_cell_the_usual_diameter_is_assumed(r
     assert any("assumed: 11 µm" in note for note in found.info.notes)
 
 
-def test_a_diameter_in_um_without_pixel_size_is_warned_about(movie, run):
+def test_a_diameter_in_um_without_pixel_size_is_refused(movie, run):
     bare = Recording.from_array(movie.frames, frame_rate_hz=RATE_HZ)
-    found = run("srname", bare.with_metadata(diameter_um=12.0))
-    assert any("needs the pixel size" in warning for warning in found.info.warnings)
+    with pytest.raises(SettingsError, match=r"12 µm was given.*--pixel-size"):
+        run("srname", bare.with_metadata(diameter_um=12.0))
 
 
 @pytest.mark.parametrize("diameter_px", [1.0, 50.0])
