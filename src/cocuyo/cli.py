@@ -1002,6 +1002,7 @@ def run(
 
     job = _prepare(recordings, preset=preset, model=model, overwrite=overwrite, **options)
     with work_folder(job.folder, overwrite=overwrite) as work:
+        _say_expected(job)
         with ProgressPrinter() as progress:
             result = segment(
                 job.recording,
@@ -1018,6 +1019,36 @@ def run(
         result = with_inputs(result, identity, reading=job.reading.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
+
+
+def _say_expected(job: _Job) -> None:
+    """Say on stderr what the run will take, and warn where this machine has less memory."""
+    from cocuyo.batch.machine import available_memory_mb, count_cores
+    from cocuyo.pipeline import expect
+
+    expected = expect(job.recording, job.settings)
+    rows, columns = job.recording.frame_shape
+    print(
+        f"{job.recording.n_frames} frames of {rows} x {columns}: about "
+        f"{_rough_duration(expected.wall_s(count_cores()))} and {expected.memory_mb / 1000:.1f} GB",
+        file=sys.stderr,
+        flush=True,
+    )
+    free_mb = available_memory_mb()
+    if free_mb < expected.memory_mb:
+        _say(
+            "warning",
+            f"Only {free_mb / 1000:.1f} GB of memory are free, and the run may need "
+            f"{expected.memory_mb / 1000:.1f} GB; close other programs if it becomes slow or is "
+            "ended by the system.",
+        )
+
+
+def _rough_duration(seconds: float) -> str:
+    """Write a time that is known roughly: 20 s, 3 min, 2 h."""
+    if seconds < 55:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{round(seconds / 3600)} h"
 
 
 @cli.command(
