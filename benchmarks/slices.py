@@ -98,7 +98,9 @@ def run_model(name: str, recording: Recording) -> Run:
     engine = None
     if config.method == "networks":
         shape = network_shape(recording.frame_shape, config.scale.factor(diameter))
-        engine = load_engine(model.folder, config.networks, frame_shape=shape)
+        engine = load_engine(
+            model.folder, config.networks, frame_shape=shape, formats=model.settings.precisions
+        )
     analysis = analyse(recording, config=config, diameter_px=diameter, engine=engine)
     found = find_rois(
         recording,

@@ -27,6 +27,7 @@ from cocuyo import __version__
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from pydantic import ValidationError
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from cocuyo.io.export import ExportName
     from cocuyo.pipeline import PipelineConfig, PresetName
     from cocuyo.population import EnsembleConfig
+    from cocuyo.segmentation import Precision
     from cocuyo.simulation import SimulationConfig, Split
 
 EXIT_FAILURE = 1
@@ -976,12 +978,20 @@ Examples:
 @click.argument("recordings", nargs=-1, required=True, metavar="REC...")
 @recording_options
 @_result_options
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "int8", "bf16", "f32"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the networks; auto: the fastest that model and processor can do.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed, kept in run.json.")
 def run(
     recordings: tuple[str, ...],
     *,
     preset: "PresetName",
     model: str | None,
+    precision: "Precision",
     seed: int,
     overwrite: bool,
     **options: Any,
@@ -992,6 +1002,7 @@ def run(
 
     job = _prepare(recordings, preset=preset, model=model, overwrite=overwrite, **options)
     with work_folder(job.folder, overwrite=overwrite) as work:
+        _say_expected(job)
         with ProgressPrinter() as progress:
             result = segment(
                 job.recording,
@@ -999,6 +1010,7 @@ def run(
                 model=model,
                 config=job.settings,
                 exclude=job.exclude,
+                precision=precision,
                 seed=seed,
                 work=work,
                 progress=progress,
@@ -1007,6 +1019,36 @@ def run(
         result = with_inputs(result, identity, reading=job.reading.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
+
+
+def _say_expected(job: _Job) -> None:
+    """Say on stderr what the run will take, and warn where this machine has less memory."""
+    from cocuyo.batch.machine import available_memory_mb, count_cores
+    from cocuyo.pipeline import expect
+
+    expected = expect(job.recording, job.settings)
+    rows, columns = job.recording.frame_shape
+    print(
+        f"{job.recording.n_frames} frames of {rows} x {columns}: about "
+        f"{_rough_duration(expected.wall_s(count_cores()))} and {expected.memory_mb / 1000:.1f} GB",
+        file=sys.stderr,
+        flush=True,
+    )
+    free_mb = available_memory_mb()
+    if free_mb < expected.memory_mb:
+        _say(
+            "warning",
+            f"Only {free_mb / 1000:.1f} GB of memory are free, and the run may need "
+            f"{expected.memory_mb / 1000:.1f} GB; close other programs if it becomes slow or is "
+            "ended by the system.",
+        )
+
+
+def _rough_duration(seconds: float) -> str:
+    """Write a time that is known roughly: 20 s, 3 min, 2 h."""
+    if seconds < 55:
+        return f"{max(5, 5 * round(seconds / 5))} s"
+    return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{round(seconds / 3600)} h"
 
 
 @cli.command(
@@ -2121,7 +2163,7 @@ def _training_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+def _training() -> "ModuleType":
     from cocuyo.core import MissingExtraError
 
     try:
@@ -2129,6 +2171,11 @@ def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) 
     except ImportError as error:
         msg = f'Training needs the extra "train": pip install "cocuyo[train]" ({error}).'
         raise MissingExtraError(msg) from error
+    return training
+
+
+def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) -> None:
+    training = _training()
     shop = training.open_workshop(work, preset=preset, seed=seed, n_workers=workers)
     with ProgressPrinter() as progress:
         if what == "unet":
@@ -2207,8 +2254,40 @@ Examples:
 )
 @_training_options
 def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) -> None:
-    """Last: fit the verifier of candidates; completes the folder DIR/model."""
+    """Fifth: fit the verifier of candidates; completes the folder DIR/model."""
     _train("verifier", preset, work, seed, workers)
+
+
+@train.command(
+    name="quantise",
+    epilog="""\b
+Examples:
+  cocuyo train quantise --model training/default/model
+""",
+)
+@click.option(
+    "--model", required=True, metavar="DIR", help="Finished model folder; it gets the graph."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the recordings.")
+def train_quantise(*, model: str, seed: int) -> None:
+    """Last: make the U-Net's int8 graph and store it if it finds what f32 finds.
+
+    Whole runs on simulated recordings decide: masks and maps must agree with those of f32 to an SDC
+    of 0.98, and the mean SDC with the truth may not fall by more than 0.005.
+    """
+    from pathlib import Path
+
+    training = _training()
+    with ProgressPrinter() as progress:
+        checks = training.quantise(Path(model), seed=seed, progress=progress)
+    for name, found in checks.items():
+        calls = "; ".join(f"{ms:.1f} ms at {what}" for what, ms in found.call_ms.items())
+        click.echo(
+            f"{name}: SDC of masks with f32 {found.mask_sdc:.4f}, of maps {found.map_sdc:.4f}, of "
+            f"masks with the truth {found.truth_sdc:.4f} ({len(found.rows)} recordings); a call "
+            f"of the U-Net {calls}."
+        )
+    click.echo(f"int8 may be used; its graph lies in {model}.")
 
 
 if __name__ == "__main__":

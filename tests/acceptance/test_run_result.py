@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import roifile
 
+from cocuyo.cli import _rough_duration
 from cocuyo.io import file_identity
 
 
@@ -115,3 +116,42 @@ def test_motion_correction_leaves_the_counts_of_a_still_movie(
     with h5py.File(folder.path / "result.h5") as file:
         assert np.abs(file["motion/shift_yx"][()]).max() < 0.2
     np.testing.assert_allclose(folder.traces(), means_of_pixels(folder, frames), rtol=0.01)
+
+
+# --- What is said before the start -------------------------------------------------------------
+
+
+def test_time_and_memory_are_said_before_anything_else(run, write_tiff, small):
+    first, *others = run(write_tiff(small)).err.splitlines()
+    assert re.fullmatch(r"60 frames of 64 x 72: about \d+ s and 0\.\d GB", first)
+    assert others[-1].startswith("finishing") or ": 60 of 60" in others[-1]
+    assert not any("warning" in line for line in others)
+
+
+def test_a_machine_with_less_memory_is_warned_of_and_the_run_goes_on(
+    run, write_tiff, small, monkeypatch
+):
+    monkeypatch.setattr("cocuyo.batch.machine.available_memory_mb", lambda: 340.0)
+    outcome = run(write_tiff(small))
+    assert outcome.status == 0
+    assert outcome.err.splitlines()[1].startswith(
+        "cocuyo: warning: Only 0.3 GB of memory are free, and the run may need 0.5 GB; close other"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.4, "5 s"),
+        (22, "20 s"),
+        (54.9, "55 s"),
+        (55, "1 min"),
+        (89, "1 min"),
+        (91, "2 min"),
+        (3600, "60 min"),
+        (5400, "2 h"),
+        (36_000, "10 h"),
+    ],
+)
+def test_a_time_that_is_known_roughly_is_written_roughly(seconds, said):
+    assert _rough_duration(seconds) == said

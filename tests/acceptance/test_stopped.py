@@ -116,6 +116,7 @@ def test_ctrl_c_is_status_130_and_leaves_nothing_and_a_second_run_works(
     start, run, look, recording, tmp_path
 ):
     program = start("-m", "cocuyo", "run", "--preset", "srname", recording, "--frame-rate", 10)
+    assert program.stderr.readline().startswith("60 frames of 64 x 72: about ")
     line = program.stderr.readline()
     assert line.startswith("segmenting: 60 of 60")  # traces, report and files are still to come
     program.send_signal(signal.SIGINT)

@@ -46,7 +46,7 @@ class FakeEngine:
 def use_fake_engine(monkeypatch, folder, *, diameter_px, config=PRESETS["default"]):
     """Write a model folder with settings alone, and let `segment` run it with the fake."""
 
-    def load(folder, networks, *, frame_shape, engine, precision, n_threads):
+    def load(folder, networks, *, frame_shape, engine, precision, formats, n_threads):
         return FakeEngine(frame_shape, diameter_px=diameter_px)
 
     monkeypatch.setattr("cocuyo.pipeline.run.load_engine", load)

@@ -11,15 +11,9 @@ from cocuyo.batch.identity import hash_content, hash_settings, stamp_files
 from cocuyo.batch.settings import Entry, Method, Task, record_path, result_path
 from cocuyo.batch.work import FORMAT, describe_error, open_task
 from cocuyo.core import CocuyoError, Progress, ProgressCallback, ignore_progress
+from cocuyo.pipeline import expect, expected_cost
 
 State = Literal["done", "failed", "to do"]
-
-# Measured with this version on one core of a server processor (2 GHz), default preset, 96 x 96 to
-# 1024 x 1024 pixels and 60 to 360 frames: seconds at the start, for each pixel, and for each pixel
-# of each frame. Rough: what this batch has finished counts once there is something.
-_START_S, _PIXEL_S, _PIXEL_FRAME_S = 5.0, 5e-5, 1.2e-7
-# Of the same runs, highest resident memory: MB at the start, and for each pixel.
-_START_MB, _PIXEL_MB = 420.0, 1.1e-3
 
 
 @dataclass(frozen=True)
@@ -109,8 +103,9 @@ def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -
         seed=method.seed,
         settings_key=key,
         n_threads=1,
-        memory_mb=_START_MB,
-        cost=_START_S,
+        memory_mb=0.0,
+        expected_s=0.0,
+        cost=0.0,
         version=__version__,
     )
     record = read_record(folder, entry.name)
@@ -130,10 +125,11 @@ def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -
             return Planned(entry, state, record["error"], task, n_frames, n_rows, n_columns, record)
     try:
         recording = open_task(task)
-        recording.rate_hz  # noqa: B018 - raises where no rate is known
+        expected = expect(recording, method.config)  # raises where no rate is known
     except (CocuyoError, OSError) as error:
         return Planned(entry, "to do", why, task, record=record, problem=describe_error(error))
     rows, columns = recording.frame_shape
+    task = replace(task, expected_s=expected.core_s, memory_mb=expected.memory_mb)
     return Planned(entry, "to do", why, task, recording.n_frames, rows, columns, record=record)
 
 
@@ -176,25 +172,7 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
     return record
 
 
-# --- Time and memory ---------------------------------------------------------------------------
-
-
-def expected_cost(n_frames: int, n_rows: int, n_columns: int) -> tuple[float, float]:
-    """Say roughly what a recording takes.
-
-    Parameters
-    ----------
-    n_frames, n_rows, n_columns : int
-        Its shape.
-
-    Returns
-    -------
-    tuple of float
-        Seconds of one core, and memory in MB.
-    """
-    n_pixels = n_rows * n_columns
-    seconds = _START_S + _PIXEL_S * n_pixels + _PIXEL_FRAME_S * n_pixels * n_frames
-    return seconds, _START_MB + _PIXEL_MB * n_pixels
+# --- Time --------------------------------------------------------------------------------------
 
 
 def measured_speed(records: Iterable[dict[str, Any] | None]) -> float | None:
@@ -216,13 +194,10 @@ def measured_speed(records: Iterable[dict[str, Any] | None]) -> float | None:
             continue
         figures = record["figures"]
         taken += float(record.get("seconds", 0))
-        expected += expected_cost(figures["n_frames"], figures["n_rows"], figures["n_columns"])[0]
+        shape = (figures["n_frames"], figures["n_rows"], figures["n_columns"])
+        expected += float(record.get("expected_s") or expected_cost(*shape).core_s)
     return taken / expected if expected and taken else None
 
 
 def _with_cost(planned: Planned, speed: float | None) -> Planned:
-    seconds, memory = expected_cost(planned.n_frames, planned.n_rows, planned.n_columns)
-    if planned.problem:
-        seconds = memory = 0.0
-    task = replace(planned.task, cost=seconds * (speed or 1), memory_mb=memory)
-    return replace(planned, task=task)
+    return replace(planned, task=replace(planned.task, cost=planned.task.expected_s * (speed or 1)))

@@ -108,8 +108,10 @@ class Task:
         Threads that the worker may use.
     memory_mb : float
         Memory that it is expected to need, in MB.
+    expected_s : float
+        Expected work, in seconds of one core of the machine that it was measured on.
     cost : float
-        Expected work, in seconds of one core.
+        The same, by what the batch has taken so far.
     version : str
         Version of cocuyo; a worker with another one refuses.
     """
@@ -126,6 +128,7 @@ class Task:
     settings_key: str
     n_threads: int
     memory_mb: float
+    expected_s: float
     cost: float
     version: str
 

@@ -214,6 +214,7 @@ def _analyse(
         "warnings": [*told, *result.info.warnings],
         "timings_s": result.info.timings_s,
         "peak_memory_mb": result.info.peak_memory_mb,
+        "expected_s": task.expected_s,
         "engine": f"{result.info.engine} {result.info.precision}",
         "thumbnail": thumbnail,
     }

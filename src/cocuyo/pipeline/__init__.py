@@ -9,6 +9,7 @@ from cocuyo.pipeline.curate import (
     settings_of,
     shape_key,
 )
+from cocuyo.pipeline.expect import Expected, expect, expected_cost
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -36,6 +37,7 @@ __all__ = [
     "FORMAT_VERSION",
     "PRESETS",
     "Analysis",
+    "Expected",
     "Extracted",
     "Finished",
     "Maps",
@@ -49,6 +51,8 @@ __all__ = [
     "blob_labels",
     "curated_result",
     "events_from",
+    "expect",
+    "expected_cost",
     "extract",
     "extract_traces",
     "final_mask",

@@ -12,6 +12,8 @@ from pydantic import Field, ValidationError
 from cocuyo.core import FloatArray, FrozenConfig, ModelError
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName
 from cocuyo.postprocessing import EventJudge, Verifier
+from cocuyo.segmentation import NumberFormat
+from cocuyo.segmentation.engine import UNCHECKED_FORMATS
 
 FORMAT_VERSION = 1
 _WEIGHTS = ("*.safetensors", "*.xml", "*.bin")
@@ -40,6 +42,12 @@ class ModelSettings(FrozenConfig):
     name: str = Field(description="Name of the model.")
     preset: PresetName = Field(description="Preset that it implements.")
     pipeline: PipelineConfig = Field(description="Complete settings of a run with this model.")
+    precisions: tuple[NumberFormat, ...] = Field(
+        default=UNCHECKED_FORMATS,
+        description="Number formats that the networks may run in, the preferred one first: the "
+        "processor takes the first that it computes in. `cocuyo train quantise` checks each "
+        "against f32.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +151,7 @@ def hash_weights(model: Model, *, method: str) -> str:
         A hash.
     """
     digest = hashlib.sha256(model.settings.name.encode())
+    digest.update(",".join(model.settings.precisions).encode())  # one of them is the networks'
     if method != "blobs":
         for pattern in _WEIGHTS:
             for file in sorted(model.folder.glob(pattern)):

@@ -85,8 +85,9 @@ def segment(
         Pixels to leave out (a pipette, the slice's edge), in coordinates of frame 0.
     engine : {"auto", "openvino", "torch"}
         What runs the networks.
-    precision : {"auto", "f32", "bf16"}
-        Number format of the networks.
+    precision : {"auto", "int8", "bf16", "f32"}
+        Number format of the networks; ``auto`` is the first that the model may run in and the
+        processor computes in.
     n_threads : int, default: 0
         Threads of the engine; 0 leaves the choice to it. For several runs side by side.
     seed : int, default: 0
@@ -113,6 +114,8 @@ def segment(
         If the frame rate is not known.
     ModelError
         If the model cannot be used.
+    SettingsError
+        If the model or the processor cannot do with `precision`.
 
     Examples
     --------
@@ -480,7 +483,7 @@ def load_networks(
         Typical soma diameter in pixels; sets the networks' magnification.
     engine : {"auto", "openvino", "torch"}
         What runs them.
-    precision : {"auto", "f32", "bf16"}
+    precision : {"auto", "int8", "bf16", "f32"}
         Number format.
     n_threads : int, default: 0
         Threads of the engine; 0 leaves the choice to it.
@@ -489,8 +492,21 @@ def load_networks(
     -------
     Engine or None
         None where the method does without networks.
+
+    Raises
+    ------
+    ModelError
+        If the model cannot be used.
+    SettingsError
+        If the model or the processor cannot do with `precision`.
     """
     if config.method == "blobs":
+        if precision not in ("auto", "f32"):
+            msg = (
+                f"{model.settings.name} has no networks that could run in {precision}; "
+                "leave the precision out."
+            )
+            raise SettingsError(msg)
         return None
     return load_engine(
         model.folder,
@@ -498,6 +514,7 @@ def load_networks(
         frame_shape=network_shape(recording.frame_shape, config.scale.factor(diameter_px)),
         engine=engine,
         precision=precision,
+        formats=model.settings.precisions,
         n_threads=n_threads,
     )
 

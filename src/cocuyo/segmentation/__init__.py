@@ -7,6 +7,7 @@ from cocuyo.segmentation.blobs import BlobConfig, detect_blobs
 from cocuyo.segmentation.engine import (
     Engine,
     EngineName,
+    NumberFormat,
     Precision,
     TemporalState,
     load_engine,
@@ -21,6 +22,7 @@ __all__ = [
     "Engine",
     "EngineName",
     "NetworkConfig",
+    "NumberFormat",
     "OutlineConfig",
     "Precision",
     "TemporalConfig",

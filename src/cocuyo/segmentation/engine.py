@@ -4,7 +4,8 @@ An engine is made for one frame shape. It is stateless: the recurrent state is p
 comes back.
 """
 
-from collections.abc import Callable, Iterator
+import platform
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,14 +15,21 @@ from typing import Any, Literal, Protocol
 import cv2
 import numpy as np
 
-from cocuyo.core import FloatArray, MissingExtraError, ModelError
+from cocuyo.core import FloatArray, MissingExtraError, ModelError, SettingsError
 from cocuyo.segmentation.settings import NetworkConfig, TemporalConfig, UNetConfig
 
 EngineName = Literal["auto", "openvino", "torch"]
-Precision = Literal["auto", "f32", "bf16"]
+NumberFormat = Literal["int8", "bf16", "f32"]
+Precision = Literal["auto", "int8", "bf16", "f32"]
+UNCHECKED_FORMATS: tuple[NumberFormat, ...] = ("bf16", "f32")
+"""What a model may run in that nobody has quantised."""
 GRAPHS = ("unet", "step", "classify")
 """Graphs of a model folder: ``<name>.xml`` and ``<name>.bin`` each; ``outline`` where it has that
 network."""
+INT8_GRAPH = "unet_int8"
+"""Takes the place of ``unet`` in int8. The other networks gain nothing and stay in bf16 or f32."""
+_VNNI = 23
+"""OpenCV's number for AVX512-VNNI (CPU_AVX_512VNNI)."""
 _VIEWS_AT_ONCE = 32
 
 
@@ -49,7 +57,7 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str:
-        """Number format it computes in."""
+        """Number format it computes in; ``int8+bf16``: the U-Net in int8, the rest in bf16."""
         ...
 
     def segment(self, image: FloatArray) -> FloatArray:
@@ -157,6 +165,7 @@ def load_engine(
     frame_shape: tuple[int, int],
     engine: EngineName = "auto",
     precision: Precision = "auto",
+    formats: Sequence[NumberFormat] = UNCHECKED_FORMATS,
     n_threads: int = 0,
 ) -> Engine:
     """Load the networks of a model folder for frames of one shape.
@@ -165,15 +174,19 @@ def load_engine(
     ----------
     folder : Path
         Model folder with ``weights.safetensors`` and the graphs ``unet``, ``step``,
-        ``classify`` (``.xml`` and ``.bin``); also ``outline``, where the settings have it.
+        ``classify`` (``.xml`` and ``.bin``); also ``outline``, where the settings have it, and
+        ``unet_int8``, where `formats` has int8.
     config : NetworkConfig
         Settings of the networks.
     frame_shape : tuple of int
         Rows and columns of the frames.
     engine : {"auto", "openvino", "torch"}
         ``auto`` takes a GPU through torch where there is one, else OpenVINO.
-    precision : {"auto", "f32", "bf16"}
-        Number format; ``auto`` is bf16 where the processor computes in it, else f32.
+    precision : {"auto", "int8", "bf16", "f32"}
+        Number format; ``auto`` is the first of `formats` that the processor computes in.
+        With int8 the U-Net alone is in int8. torch computes in f32.
+    formats : sequence of {"int8", "bf16", "f32"}
+        What the model may run in, preferred first; f32 always.
     n_threads : int, default: 0
         Threads of the engine; 0 leaves the choice to it.
 
@@ -188,10 +201,20 @@ def load_engine(
         If the folder lacks a file, or holds one that is damaged or made for other settings.
     MissingExtraError
         If torch is asked for and not installed.
+    SettingsError
+        If the model, the processor or torch cannot do with the precision asked for.
     """
-    if engine == "torch" or (engine == "auto" and _gpu_available()):
+    any_format = precision in ("auto", "f32")
+    if engine == "torch" or (engine == "auto" and any_format and _gpu_available()):
+        if not any_format:
+            msg = (
+                f"The engine torch computes in f32, not in {precision}; "
+                "choose the engine openvino, or the precision f32."
+            )
+            raise SettingsError(msg)
         return _TorchEngine(folder, config, frame_shape)
-    return _OpenVinoEngine(folder, config, frame_shape, precision, n_threads)
+    chosen = _choose_format(precision, formats, folder)
+    return _OpenVinoEngine(folder, config, frame_shape, chosen, n_threads)
 
 
 def computes_in_bf16() -> bool:
@@ -200,6 +223,71 @@ def computes_in_bf16() -> bool:
         import openvino as ov
 
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def computes_in_int8() -> bool:
+    """Say whether this processor has VNNI or the like, so that int8 is quick and exact.
+
+    Older ones add pairs of products in 16 bits, which may overflow: a graph that was checked
+    elsewhere gives something else there. Laptops' AVX-VNNI is seen on Linux only.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    # Every x86 processor that computes in bf16 has VNNI.
+    return computes_in_bf16() or bool(cv2.checkHardwareSupport(_VNNI)) or _has_avx_vnni()
+
+
+def processor_formats() -> tuple[NumberFormat, ...]:
+    """Say which number formats this processor computes in.
+
+    Returns
+    -------
+    tuple of {"int8", "bf16", "f32"}
+        f32 always.
+    """
+    found: list[NumberFormat] = []
+    if computes_in_int8():
+        found.append("int8")
+    if computes_in_bf16():
+        found.append("bf16")
+    return (*found, "f32")
+
+
+def _has_avx_vnni() -> bool:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
+            flags = next((line for line in lines if line.startswith("flags")), "")
+    except OSError:
+        return False
+    return "avx_vnni" in flags.split()
+
+
+def _choose_format(
+    precision: Precision, formats: Sequence[NumberFormat], folder: Path
+) -> NumberFormat:
+    """Decide what the networks run in, or say why they cannot run in what was asked for."""
+    if precision == "f32":
+        return "f32"
+    here = processor_formats()
+    if precision == "auto":
+        return next((name for name in formats if name in here), "f32")
+    others = " or ".join(["auto", *(name for name in formats if name in here)])
+    if precision not in formats:
+        how = (
+            ", or make what is missing with `cocuyo train quantise`" if precision == "int8" else ""
+        )
+        msg = (
+            f"The model {folder.name} may not run in {precision}: it was not found to give there "
+            f"what it gives in f32. Choose the precision {others}{how}."
+        )
+        raise SettingsError(msg)
+    if precision not in here:
+        msg = (
+            f"This processor does not compute in {precision}; it would be slower than f32. "
+            f"Choose the precision {others}."
+        )
+        raise SettingsError(msg)
+    return precision
 
 
 @contextmanager
@@ -257,19 +345,25 @@ class _OpenVinoEngine:
         folder: Path,
         config: NetworkConfig,
         frame_shape: tuple[int, int],
-        precision: Precision,
+        number_format: NumberFormat,
         n_threads: int,
     ) -> None:
         with without_usage_reports():
             import openvino as ov
 
         core = ov.Core()
-        usual = "bf16" if computes_in_bf16() else "f32"
-        self.precision = usual if precision == "auto" else precision
+        rest: str = number_format
+        self.precision: str = number_format
+        files = {"unet": "unet"}
+        if number_format == "int8":
+            # What is not quantised: the U-Net's few other layers, and the other networks.
+            rest = "bf16" if computes_in_bf16() else "f32"
+            self.precision = f"int8+{rest}"
+            files = {"unet": INT8_GRAPH}
         self._config = config
         self._shapes = _Shapes(config, frame_shape)
         options: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": self.precision,
+            "INFERENCE_PRECISION_HINT": rest,
             "PERFORMANCE_HINT": "LATENCY",
         }
         if n_threads:
@@ -284,10 +378,10 @@ class _OpenVinoEngine:
         }
         self._graphs = {}
         for graph in GRAPHS if config.outline is None else (*GRAPHS, "outline"):
-            path = folder / f"{graph}.xml"
+            path = folder / f"{files.get(graph, graph)}.xml"
             if not path.is_file():
                 msg = (
-                    f"The model folder {folder} has no {graph}.xml; "
+                    f"The model folder {folder} has no {path.name}; "
                     "train it again, or give a complete model folder."
                 )
                 raise ModelError(msg)

@@ -9,13 +9,17 @@ from cocuyo.training.build import (
     train_unet,
     train_verifier,
 )
-from cocuyo.training.settings import TRAININGS, TrainingConfig
+from cocuyo.training.quantise import PrecisionCheck, quantise
+from cocuyo.training.settings import TRAININGS, QuantiseRecipe, TrainingConfig
 
 __all__ = [
     "TRAININGS",
+    "PrecisionCheck",
+    "QuantiseRecipe",
     "TrainingConfig",
     "Workshop",
     "open_workshop",
+    "quantise",
     "train_events",
     "train_outline",
     "train_temporal",

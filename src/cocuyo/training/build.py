@@ -20,6 +20,7 @@ from cocuyo.training.events import collect_traces, fit_judge
 from cocuyo.training.loop import Curve, save_curve
 from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
 from cocuyo.training.outline import collect_views, fit_outline_network
+from cocuyo.training.quantise import withdraw_int8
 from cocuyo.training.settings import TRAININGS, TrainingConfig
 from cocuyo.training.verifier import collect_examples, fit_verifier
 
@@ -243,6 +244,7 @@ def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progres
         checkpoint=shop.folder / "outline.checkpoint",
         progress=progress,
     )
+    withdraw_int8(shop.model)
     save_outline_network(shop.model, network, view_side=VIEW_SIDE)
     save_curve(curve, shop.folder, name="outline")
     _write_curves(shop)
@@ -339,6 +341,7 @@ def train_verifier(
     verifier, metrics = fit_verifier(
         training, validation, recipe=shop.training.verifier, seed=shop.seed
     )
+    withdraw_int8(shop.model)
     write_part(shop.model, verifier)
     _write_metrics(shop, {"verifier": metrics})
     return metrics
@@ -363,6 +366,8 @@ def _recordings(shop: Workshop, progress: ProgressCallback) -> tuple[list[Path],
 def _assemble(shop: Workshop, unet: UNet, temporal: TemporalNetwork) -> None:
     """Write the model folder, keeping a verifier that is already there."""
     shop.model.mkdir(exist_ok=True)
+    if (shop.model / "model.json").is_file():
+        withdraw_int8(shop.model)
     save_networks(shop.model, unet, temporal, shop.pipeline.networks)
     write_settings(
         shop.model,

@@ -135,6 +135,32 @@ class VerifierRecipe(FrozenConfig):
     weight_decay: float = Field(default=1e-3, ge=0, description="Pull of the weights to 0.")
 
 
+class QuantiseRecipe(FrozenConfig):
+    """Making the U-Net's int8 graph, and checking it."""
+
+    n_calibration: int = Field(
+        default=10, ge=1, description="Recordings of the split `training` that show the ranges."
+    )
+    images_per_recording: int = Field(
+        default=16, ge=1, description="Step images of each that the U-Net is shown."
+    )
+    n_validation: int = Field(
+        default=8, ge=1, description="Recordings of the split `validation` that decide."
+    )
+    n_frames: int = Field(default=400, ge=32, description="Frames of each recording.")
+    side_px: int = Field(default=256, ge=64, description="Rows and columns of each recording.")
+    min_sdc: float = Field(
+        default=0.98,
+        ge=0,
+        le=1,
+        description="Least SDC with what f32 gives, of masks and of maps; lower lets formats pass "
+        "that find other neurons.",
+    )
+    max_loss: float = Field(
+        default=0.005, ge=0, description="Largest loss of mean SDC with the truth."
+    )
+
+
 class TrainingConfig(FrozenConfig):
     """Everything that a training command needs beside the pipeline's settings."""
 

@@ -4,8 +4,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from cocuyo import open_recording
 from cocuyo.batch import Slurm, choose_workplace, workplace
+from cocuyo.batch.plan import measured_speed
 from cocuyo.core import SettingsError
+from cocuyo.pipeline import expect, expected_cost
 
 
 @pytest.fixture
@@ -62,3 +65,20 @@ def test_a_job_of_slurm_gets_more_than_expected(planned):
 def test_options_that_exclude_each_other_are_refused(planned, options):
     with pytest.raises(SettingsError):
         choose_workplace(planned(1), **options)
+
+
+def test_a_batch_expects_of_a_recording_what_a_run_of_it_says(write, batch, method):
+    _, planned, _ = batch(source=write("a.tif").parent)
+    recording = open_recording(planned[0].entry.paths[0], frame_rate_hz=6.67, pixel_size_um=1.5)
+    expected = expect(recording, method.config)
+    task = planned[0].task
+    assert (task.expected_s, task.cost) == (expected.core_s, expected.core_s)
+    assert task.memory_mb == expected.memory_mb
+
+
+def test_what_a_batch_has_taken_corrects_what_it_expects():
+    record = {"kind": "done", "figures": {"n_frames": 100, "n_rows": 64, "n_columns": 64}}
+    by_shape = expected_cost(100, 64, 64).core_s
+    assert measured_speed([record | {"seconds": 3 * by_shape}]) == pytest.approx(3)
+    assert measured_speed([record | {"seconds": 8.0, "expected_s": 4.0}]) == 2
+    assert measured_speed([None, {"kind": "failed"}]) is None

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from fake_judge import random_judge
 
 from cocuyo.core import ModelError
 from cocuyo.pipeline import (
@@ -12,12 +13,12 @@ from cocuyo.pipeline import (
     ModelSettings,
     PipelineConfig,
     ScaleConfig,
+    hash_weights,
     load_model,
     write_part,
     write_settings,
 )
 from cocuyo.postprocessing import FEATURES, Verifier
-from fake_judge import random_judge
 
 
 def settings(**changes):
@@ -130,6 +131,7 @@ def test_another_format_version_is_refused_with_what_to_do(tmp_path, version):
         {"pipeline": {"mask_treshold": 0.5}},
         {"pipeline": {"first_frames": 0}},
         {"surplus": 1},
+        {"precisions": ["int4"]},
     ],
 )
 def test_settings_that_are_missing_unknown_or_out_of_range_are_a_model_error(tmp_path, change):
@@ -142,6 +144,31 @@ def test_a_setting_that_the_file_lacks_has_its_default(tmp_path):
     write_text(tmp_path, pipeline={"mask_threshold": 0.4})
     expected = PipelineConfig(mask_threshold=0.4)
     assert load_model(tmp_path).settings.pipeline == expected
+
+
+def test_a_model_that_nobody_quantised_may_run_in_bf16_and_f32(tmp_path):
+    write_text(tmp_path, precisions=None)
+    assert load_model(tmp_path).settings.precisions == ("bf16", "f32")
+
+
+def test_number_formats_are_read_back_in_their_order(tmp_path):
+    write_settings(tmp_path, settings(precisions=("bf16", "int8", "f32")))
+    assert load_model(tmp_path).settings.precisions == ("bf16", "int8", "f32")
+
+
+def test_a_quantised_graph_and_its_permission_change_the_hash_of_the_weights(tmp_path):
+    def hashed():
+        return hash_weights(load_model(tmp_path), method="networks")
+
+    write_settings(tmp_path, settings())
+    seen = {hashed()}
+    (tmp_path / "unet_int8.bin").write_bytes(b"1")
+    seen.add(hashed())
+    (tmp_path / "unet_int8.bin").write_bytes(b"2")
+    seen.add(hashed())
+    write_settings(tmp_path, settings(precisions=("int8", "f32")))
+    seen.add(hashed())
+    assert len(seen) == 4
 
 
 def test_a_damaged_verifier_is_a_model_error(tmp_path):

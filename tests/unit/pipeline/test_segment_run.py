@@ -243,6 +243,14 @@ def test_a_model_folder_with_damaged_settings_is_refused(movie, tmp_path):
         segment(movie.recording(), model=tmp_path)
 
 
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_number_format_without_networks_is_refused(movie, precision):
+    with pytest.raises(
+        SettingsError, match=f"srname has no networks that could run in {precision}"
+    ):
+        segment(movie.recording(), preset="srname", precision=precision)
+
+
 def test_the_verifier_of_the_model_judges(movie, results, tmp_path, monkeypatch):
     use_fake_engine(monkeypatch, tmp_path, diameter_px=DIAMETER_PX)
     n = len(FEATURES)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocuyo.core import MissingExtraError, ModelError
+from cocuyo.core import MissingExtraError, ModelError, SettingsError
 from cocuyo.segmentation import (
     NetworkConfig,
     OutlineConfig,
@@ -17,7 +17,13 @@ from cocuyo.segmentation import (
     UNetConfig,
     load_engine,
 )
-from cocuyo.segmentation.engine import GRAPHS
+from cocuyo.segmentation.engine import (
+    GRAPHS,
+    INT8_GRAPH,
+    computes_in_bf16,
+    computes_in_int8,
+    processor_formats,
+)
 from cocuyo.segmentation.weights import (
     OUTLINE_WEIGHTS,
     WEIGHTS,
@@ -263,3 +269,131 @@ def test_outline_weights_that_are_not_finite_are_not_written(folder_of, tmp_path
     with pytest.raises(ModelError, match="not finite"):
         save_outline_network(tmp_path, network, view_side=12)
     assert not list(tmp_path.iterdir())
+
+
+# --- Number formats ----------------------------------------------------------------------------
+
+FORMATS = "cocuyo.segmentation.engine.processor_formats"
+
+
+@pytest.fixture
+def processor(monkeypatch, no_gpu):
+    """Let the processor compute in some formats."""
+
+    def use(*formats):
+        monkeypatch.setattr(FORMATS, lambda: (*formats, "f32"))
+        monkeypatch.setattr(
+            "cocuyo.segmentation.engine.computes_in_bf16", lambda: "bf16" in formats
+        )
+
+    return use
+
+
+@pytest.fixture
+def with_int8(folder, networks_of, tmp_path):
+    """A folder whose int8 graph is another network, so that it is told from the usual one."""
+    other = tmp_path / "other"
+    other.mkdir()
+    save_networks(other, *networks_of(CONFIG, seed=1), CONFIG)
+    for end in ("xml", "bin"):
+        shutil.copy(other / f"unet.{end}", folder / f"{INT8_GRAPH}.{end}")
+    return folder
+
+
+def load_in(folder, precision, formats=("int8", "bf16", "f32"), **options):
+    return load_engine(
+        folder,
+        CONFIG,
+        frame_shape=SHAPE,
+        precision=precision,
+        formats=formats,
+        n_threads=1,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("has", "allowed", "expected"),
+    [
+        ((), ("int8", "bf16", "f32"), "f32"),
+        (("int8",), ("int8", "bf16", "f32"), "int8+f32"),
+        (("int8",), ("bf16", "f32"), "f32"),
+        (("int8",), ("bf16", "int8", "f32"), "int8+f32"),
+        (("int8",), ("f32", "int8"), "f32"),
+        (("int8",), (), "f32"),
+    ],
+)
+def test_auto_is_the_first_format_of_the_model_that_the_processor_computes_in(
+    has, allowed, expected, with_int8, processor
+):
+    processor(*has)
+    assert load_in(with_int8, "auto", allowed).precision == expected
+
+
+def test_a_model_that_nobody_quantised_never_runs_in_int8(with_int8, processor):
+    processor("int8")
+    engine = load_engine(with_int8, CONFIG, frame_shape=SHAPE, n_threads=1)
+    assert engine.precision == "f32"
+
+
+def test_int8_takes_its_own_graph_of_the_spatial_network_alone(with_int8, processor):
+    processor("int8")
+    ours, reference = load_in(with_int8, "int8"), load_in(with_int8, "f32")
+    assert (ours.precision, reference.precision) == ("int8+f32", "f32")
+    assert np.abs(ours.segment(image_of(0)) - reference.segment(image_of(0))).max() > 1e-3
+    states = [e.step(image_of(1), image_of(2), e.start()) for e in (ours, reference)]
+    np.testing.assert_array_equal(states[0].hidden, states[1].hidden)
+    np.testing.assert_array_equal(ours.classify(states[0]), reference.classify(states[1]))
+
+
+def test_the_rest_beside_int8_is_in_bf16_where_the_processor_has_it(with_int8, processor):
+    if not computes_in_bf16():
+        pytest.skip("OpenVINO refuses bf16 on processors without it")
+    processor("int8", "bf16")
+    assert load_in(with_int8, "auto").precision == "int8+bf16"
+
+
+def test_an_int8_graph_that_is_missing_is_named(folder, processor):
+    processor("int8")
+    with pytest.raises(ModelError, match=rf"has no {INT8_GRAPH}\.xml; .*complete model folder"):
+        load_in(folder, "auto")
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_format_that_the_model_may_not_run_in_is_refused(precision, with_int8, processor):
+    processor("int8", "bf16")
+    with pytest.raises(SettingsError, match=f"may not run in {precision}.*auto or f32") as caught:
+        load_in(with_int8, precision, ("f32",))
+    assert ("cocuyo train quantise" in str(caught.value)) == (precision == "int8")
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_a_format_that_the_processor_lacks_is_refused(precision, with_int8, processor):
+    processor()
+    with pytest.raises(SettingsError, match=f"does not compute in {precision}.*auto or f32"):
+        load_in(with_int8, precision)
+
+
+def test_torch_refuses_what_it_does_not_compute_in(folder):
+    with pytest.raises(SettingsError, match="torch computes in f32, not in int8"):
+        load_in(folder, "int8", engine="torch")
+
+
+def test_asking_for_int8_takes_openvino_also_where_there_is_a_gpu(
+    with_int8, processor, monkeypatch
+):
+    processor("int8")
+    monkeypatch.setattr("cocuyo.segmentation.engine._gpu_available", lambda: True)
+    assert load_in(with_int8, "int8").name == "openvino"
+
+
+def test_f32_is_always_there_and_int8_on_no_other_kind_of_processor(monkeypatch):
+    assert processor_formats()[-1] == "f32"
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not computes_in_int8()
+
+
+def test_a_processor_that_computes_in_bf16_computes_in_int8(monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    monkeypatch.setattr("cocuyo.segmentation.engine.computes_in_bf16", lambda: True)
+    assert processor_formats() == ("int8", "bf16", "f32")

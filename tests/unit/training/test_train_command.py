@@ -11,10 +11,10 @@ import cocuyo
 from cocuyo import segment
 from cocuyo.cli import run_command_line
 from cocuyo.core import SettingsError
-from cocuyo.pipeline.model import load_model
+from cocuyo.pipeline.model import load_model, write_settings
 from cocuyo.pipeline.settings import PRESETS
 from cocuyo.postprocessing import FEATURES, CandidateConfig
-from cocuyo.segmentation.engine import GRAPHS
+from cocuyo.segmentation.engine import GRAPHS, INT8_GRAPH
 from cocuyo.training import TRAININGS, TrainingConfig, open_workshop
 from cocuyo.training.dataset import DatasetConfig, training_simulation
 from cocuyo.training.loop import Curve
@@ -175,6 +175,18 @@ def test_what_was_collected_is_not_collected_again(what, trained, monkeypatch):
     monkeypatch.setattr(f"cocuyo.training.{what}._collect_one", fail)
     assert train(what, trained) == 0
     assert (trained / "model" / f"{what}.safetensors").read_bytes() == fitted
+
+
+def test_a_network_that_is_fitted_again_takes_its_int8_graph_back(trained):
+    model = trained / "model"
+    for what in ("temporal", "outline", "verifier"):
+        settings = load_model(model).settings
+        write_settings(model, settings.model_copy(update={"precisions": ("int8", "f32")}))
+        for end in ("xml", "bin"):
+            (model / f"{INT8_GRAPH}.{end}").write_bytes(b"of the networks before")
+        assert train(what, trained) == 0
+        assert load_model(model).settings.precisions == ("bf16", "f32")
+        assert not list(model.glob(f"{INT8_GRAPH}.*"))
 
 
 def test_a_finished_training_is_not_done_again(trained, monkeypatch, capsys):

@@ -1,0 +1,95 @@
+"""What a run is expected to take: as measured, and from the size alone."""
+
+import numpy as np
+import pytest
+
+from cocuyo.core import MissingFrameRateError, Recording
+from cocuyo.pipeline import PRESETS, expect, expected_cost
+
+SIDE = 512
+
+
+class Unreadable:
+    """A movie that must not be read."""
+
+    dtype = np.dtype(np.uint16)
+
+    def __init__(self, shape=(3600, SIDE, SIDE)):
+        self.shape = shape
+
+    def read(self, start, stop):
+        raise AssertionError
+
+
+def recording(**facts):
+    return Recording(Unreadable(), **({"frame_rate_hz": 6.67} | facts))
+
+
+def expected(preset="default", **facts):
+    return expect(recording(**facts), PRESETS[preset])
+
+
+# Frames, side, frames a step, magnification: highest resident memory, MB (one run each, of
+# simulated recordings; `peak_memory_mb` in run.json).
+MEASURED = [
+    ((400, 128, 5, 1.0), 497),
+    ((400, 256, 5, 1.0), 596),
+    ((400, 512, 5, 1.0), 672),
+    ((3600, 512, 5, 1.0), 708),
+    ((2400, 256, 5, 1.0), 662),
+    ((120, 1024, 7, 1.0), 1247),
+    ((400, 256, 5, 1.8), 716),
+    ((400, 512, 5, 1.8), 904),
+]
+
+
+@pytest.mark.parametrize(("run", "measured_mb"), MEASURED)
+def test_the_memory_is_that_of_measured_runs(run, measured_mb):
+    n_frames, side, per_step, factor = run
+    found = expected_cost(n_frames, side, side, frames_per_step=per_step, factor=factor)
+    assert found.memory_mb == pytest.approx(measured_mb, rel=0.15)
+
+
+# Processor time of the same runs in seconds.
+@pytest.mark.parametrize(
+    ("run", "measured_s"),
+    [
+        ((400, 128, 5), 4.5),
+        ((400, 256, 5), 6.7),
+        ((400, 512, 5), 18.3),
+        ((3600, 512, 5), 99.4),
+        ((2400, 256, 5), 20.5),
+    ],
+)
+def test_the_time_is_that_of_measured_runs(run, measured_s):
+    n_frames, side, per_step = run
+    found = expected_cost(n_frames, side, side, frames_per_step=per_step)
+    assert found.core_s == pytest.approx(measured_s, rel=0.25)
+
+
+def test_memory_does_not_grow_with_the_length():
+    short, long = expected_cost(100, 512, 512), expected_cost(100_000, 512, 512)
+    assert short.memory_mb == long.memory_mb
+    assert short.core_s < long.core_s
+
+
+def test_small_cells_are_magnified_and_take_more():
+    usual, small = expected(pixel_size_um=1.4), expected(pixel_size_um=2.4)
+    assert small.memory_mb > usual.memory_mb
+    assert small.core_s > usual.core_s
+    assert expected(pixel_size_um=2.4, diameter_um=20.0) == usual
+    assert expected() == usual  # nothing known: taken as it is
+
+
+def test_networks_on_each_frame_take_more():
+    assert expected("paper").core_s > expected("default").core_s
+
+
+def test_more_cores_take_less_but_not_in_proportion():
+    found = expected()
+    assert found.core_s == found.wall_s(1) > found.wall_s(2) > found.wall_s(16) > found.core_s / 2
+
+
+def test_without_a_frame_rate_nothing_is_expected():
+    with pytest.raises(MissingFrameRateError):
+        expect(Recording(Unreadable()), PRESETS["default"])
