@@ -213,7 +213,8 @@ class ProgressPrinter:
             self._end_line()
             self._stage = progress.stage
             self._started_s = now
-            self._shown_s = -math.inf if self._live else now
+            # A stage that begins with something to say (that it goes on) says it at once.
+            self._shown_s = -math.inf if self._live or progress.detail else now
             self._start_done = progress.done
             self._finished = False
         if self._finished:

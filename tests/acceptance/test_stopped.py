@@ -1,6 +1,7 @@
 """Ctrl-C, a request to end, a kill: nothing looks finished, and a second run works."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -182,6 +183,56 @@ def test_a_killed_run_goes_on_from_its_maps_and_gives_what_an_undisturbed_one_gi
     for name in ("mask.tif", "probability.tif", "traces.csv", "raster.csv", "events.csv"):
         resumed = (tmp_path / "slice.cocuyo" / name).read_bytes()
         assert resumed == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+# Blocks of 10 frames, the first pass kept after each; it is killed when the third is kept.
+IN_THE_FIRST_PASS = """
+import pathlib, sys, time
+import cocuyo.pipeline.run as run
+import cocuyo.pipeline.stream as stream
+from cocuyo.cli import main
+
+sign = pathlib.Path(sys.argv.pop(1))
+stream.READ_BYTES, run._KEEP_S, run._KEEP_SHARE = 10 * 4 * 64 * 72, -1.0, 1e9
+keep, kept = run.keep_first_pass, []
+
+def wait(*arguments, **options):
+    keep(*arguments, **options)
+    kept.append(1)
+    if len(kept) == 3:
+        sign.touch()
+        time.sleep(60)
+
+run.keep_first_pass = wait
+main()
+"""
+
+
+def test_a_run_killed_in_its_first_pass_goes_on_there_and_gives_what_an_undisturbed_one_gives(
+    start, run, recording, tmp_path
+):
+    assert run(recording, "--out", tmp_path / "undisturbed").status == 0
+    sign = tmp_path / "sign"
+    words = ("run", "--preset", "srname", recording, *KNOWN)
+    program = start("-c", IN_THE_FIRST_PASS, sign, *words)
+    deadline = time.monotonic() + 60
+    while not sign.exists():
+        assert program.poll() is None, program.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    program.kill()
+    program.wait()
+    resumed = run(recording)
+    assert resumed.status == 0
+    frames = re.search(
+        r"^segmenting: (\d+) of 60 .*going on where a run was stopped", resumed.err, re.M
+    )
+    assert 0 < int(frames[1]) < 60
+    note = f"The first {frames[1]} of 60 frames were taken over from a run that was stopped"
+    assert any(text.startswith(note) for text in notes_of(tmp_path / "slice.cocuyo"))
+    for name in ("mask.tif", "probability.tif", "traces.csv", "raster.csv", "events.csv"):
+        found = (tmp_path / "slice.cocuyo" / name).read_bytes()
+        assert found == (tmp_path / "undisturbed" / name).read_bytes()
 
 
 def test_a_killed_run_is_not_taken_up_with_other_settings(stop_run, run, recording, tmp_path):

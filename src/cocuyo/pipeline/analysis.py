@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from cocuyo.core import (
     FloatArray,
     LabelArray,
     Motion,
+    Progress,
     ProgressCallback,
     Recording,
     ignore_progress,
@@ -27,6 +29,7 @@ from cocuyo.pipeline.stream import (
     Setup,
     Step,
     StreamState,
+    block_frames,
     end_stream,
     join_motion,
     push_frames,
@@ -34,7 +37,6 @@ from cocuyo.pipeline.stream import (
     resize_to,
     set_up,
     start_stream,
-    stream_steps,
 )
 from cocuyo.postprocessing import EventJudge, Verifier
 from cocuyo.preprocessing import (
@@ -127,8 +129,44 @@ def analyse(
         frame_shape=recording.frame_shape,
         n_steps=recording.n_frames // setup.frames_per_step,
     )
-    for step in stream_steps(recording, setup, progress=progress):
-        first.take(step)
+    return follow(first, recording, progress=progress)
+
+
+def follow(
+    first: "FirstPass",
+    recording: Recording,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    after_block: Callable[["FirstPass"], None] | None = None,
+) -> Analysis:
+    """Bring a first pass to the end of its recording, from wherever it stands.
+
+    Parameters
+    ----------
+    first : FirstPass
+        Before the first frame, or taken up between two steps.
+    recording : Recording
+        The recording that it was set up for.
+    progress : callable, optional
+        Called after each block.
+    after_block : callable, optional
+        Called with the pass after each block but the last, while no frame waits for a step.
+
+    Returns
+    -------
+    Analysis
+        Maps and motion.
+    """
+    n_frames = recording.n_frames
+    per_block = block_frames(recording, multiple=first.setup.frames_per_step)
+    for start in range(first.n_frames, n_frames, per_block):
+        stop = min(start + per_block, n_frames)
+        first.push(recording.movie.read(start, stop))
+        if stop == n_frames:
+            first.end()
+        elif after_block is not None:
+            after_block(first)
+        progress(Progress("segmenting", stop, n_frames))
     return first.analysis()
 
 

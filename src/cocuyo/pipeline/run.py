@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +19,7 @@ from cocuyo.core import (
     FLAG_INVALID,
     FLAG_UNPLACED,
     BoolArray,
+    Progress,
     ProgressCallback,
     Recording,
     Result,
@@ -29,12 +30,13 @@ from cocuyo.core import (
 from cocuyo.pipeline.analysis import (
     Analysis,
     FirstPass,
-    analyse,
     find_rois,
+    follow,
     keep_analysis,
     kept_analysis,
     network_shape,
 )
+from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
 from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
@@ -42,7 +44,10 @@ from cocuyo.pipeline.stream import Setup, require_frames, set_up
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
-_FIRST_PASS = "first_pass.npz"
+_FIRST_PASS, _SO_FAR = "first_pass.npz", "so_far.npz"
+_KEEP_S, _KEEP_SHARE = 5.0, 0.05
+"""Seconds between two checkpoints of the first pass: what a kill costs at most. Where a disk is so
+slow that they would take more than this share of the time, they are rarer."""
 _BELIEVED = 1.6
 """Factor between a measured and the usual diameter beyond which the measurement is not believed."""
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
@@ -93,8 +98,9 @@ def segment(
     seed : int, default: 0
         Recorded in the result; no step of this version is random.
     work : Path, optional
-        Existing folder in which the maps of the first pass are kept: a run that was killed goes
-        on from them when it is started again with the same recording and settings.
+        Existing folder in which the first pass is kept while it goes on, and its maps at its end:
+        a run that was killed goes on from there when it is started again with the same recording
+        and settings.
     begun : FirstPass, optional
         The first pass, made while the recording ran. It is made again where the beginning of the
         recording told something else (a diameter, a rate) than all of it tells.
@@ -148,20 +154,15 @@ def segment(
         if analysis is not None:
             notes.append("The maps were taken over from a run that was stopped before its end.")
         else:
+            setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
             if begun is not None:
-                setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
                 analysis = _take_over(begun, recording, setup, networks, notes)
-            analysis = analysis or analyse(
-                recording,
-                config=settings,
-                diameter_px=diameter_px,
-                engine=networks,
-                exclude=exclude,
-                progress=progress,
-            )
+            if analysis is None:
+                analysis = _first_pass(recording, setup, networks, work, key, notes, progress)
             if work is not None:
                 try:
                     keep_analysis(work / _FIRST_PASS, analysis, key=key)
+                    (work / _SO_FAR).unlink(missing_ok=True)
                 except OSError as error:  # a full disk: the result's own message will say it
                     notes.append(f"The maps could not be kept for a second start ({error}).")
     report_motion(analysis, settings, notes, warnings)
@@ -272,6 +273,49 @@ def assemble(
         name=recording.name,
         info=info,
     )
+
+
+def _first_pass(
+    recording: Recording,
+    setup: Setup,
+    networks: Engine | None,
+    work: Path | None,
+    key: str,
+    notes: list[str],
+    progress: ProgressCallback,
+) -> Analysis:
+    """Make the first pass, from where a killed run had come to; keep it on the way."""
+    n_frames = recording.n_frames
+    first = FirstPass(
+        setup,
+        networks,
+        frame_shape=recording.frame_shape,
+        n_steps=n_frames // setup.frames_per_step,
+    )
+    if work is None:
+        return follow(first, recording, progress=progress)
+    path = work / _SO_FAR
+    if take_up_first_pass(path, first, key=key):
+        notes.append(
+            f"The first {first.n_frames} of {n_frames} frames were taken over from a run that was "
+            "stopped before its end."
+        )
+        progress(
+            Progress("segmenting", first.n_frames, n_frames, "going on where a run was stopped")
+        )
+    due = time.monotonic() + _KEEP_S
+
+    def keep(first: FirstPass) -> None:
+        nonlocal due
+        start = time.monotonic()
+        if start < due:
+            return
+        with suppress(OSError):  # a full disk: the result's own message will say it
+            keep_first_pass(path, first, first.stream, key=key)
+        now = time.monotonic()
+        due = now + max(_KEEP_S, (now - start) / _KEEP_SHARE)
+
+    return follow(first, recording, progress=progress, after_block=keep)
 
 
 def _take_over(

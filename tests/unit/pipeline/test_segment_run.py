@@ -467,3 +467,91 @@ def test_a_saved_result_is_loaded_equal(result, tmp_path):
     assert loaded.info == result.info
     for name in ("frame_rate_hz", "pixel_size_um", "diameter_px", "name"):
         assert getattr(loaded, name) == getattr(result, name)
+
+
+# --- Going on after a kill ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Read 20 frames at a time, and keep the first pass after each."""
+    monkeypatch.setattr("cocuyo.pipeline.stream.READ_BYTES", 20 * 4 * SHAPE[0] * SHAPE[1])
+    monkeypatch.setattr("cocuyo.pipeline.run._KEEP_S", -1.0)
+    monkeypatch.setattr("cocuyo.pipeline.run._KEEP_SHARE", 1e9)
+
+
+def stop_at(n_frames):
+    """End the process, as a kill does: nothing is tidied up."""
+
+    def progress(progress):
+        if progress.stage == "segmenting" and progress.done >= n_frames:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def expect_equal(found, expected):
+    assert found.rois.ids == expected.rois.ids
+    np.testing.assert_array_equal(found.rois.accepted, expected.rois.accepted)
+    np.testing.assert_array_equal(
+        found.rois.footprints.toarray(), expected.rois.footprints.toarray()
+    )
+    for name in ("raw", "neuropil", "corrected", "delta_f_over_f", "dog"):
+        np.testing.assert_array_equal(getattr(found.traces, name), getattr(expected.traces, name))
+    for name in ("raster", "probability", "valid"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name, image in expected.projections.items():
+        np.testing.assert_array_equal(found.projections[name], image)
+    np.testing.assert_array_equal(found.motion.shifts, expected.motion.shifts)
+
+
+def test_a_run_stopped_in_its_first_pass_goes_on_there(movie, way, run, tmp_path, in_blocks):
+    for n in (40, 100):  # and is stopped again
+        with pytest.raises(KeyboardInterrupt):
+            run(way, movie.recording(), work=tmp_path, progress=stop_at(n))
+    seen = []
+    found = run(way, movie.recording(), work=tmp_path, progress=seen.append)
+    assert (seen[0].stage, seen[0].total) == ("segmenting", N_FRAMES)
+    assert 60 < seen[0].done <= 100
+    assert "going on where a run was stopped" in seen[0].detail
+    note = f"The first {seen[0].done} of {N_FRAMES} frames were taken over from a run that was"
+    assert any(text.startswith(note) for text in found.info.notes)
+    undisturbed = run(way, movie.recording())
+    assert not any("taken over" in text for text in undisturbed.info.notes)
+    expect_equal(found, undisturbed)
+    assert [path.name for path in tmp_path.iterdir()] == ["first_pass.npz"]
+
+
+def test_what_was_kept_of_another_recording_is_not_gone_on_with(
+    movie, way, run, tmp_path, in_blocks
+):
+    other = make_movie(n_frames=N_FRAMES, seed=9)
+    with pytest.raises(KeyboardInterrupt):
+        run(way, other.recording(), work=tmp_path, progress=stop_at(100))
+    assert [path.name for path in tmp_path.iterdir()] == ["so_far.npz"]
+    found = run(way, movie.recording(), work=tmp_path)
+    assert not any("taken over" in text for text in found.info.notes)
+    expect_equal(found, run(way, movie.recording()))
+
+
+def test_a_full_disk_does_not_end_a_run_that_keeps_its_first_pass(
+    movie, run, tmp_path, in_blocks, monkeypatch
+):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("cocuyo.pipeline.run.keep_first_pass", full)
+    expect_equal(run("srname", movie.recording(), work=tmp_path), run("srname", movie.recording()))
+
+
+def test_keeping_the_first_pass_takes_a_small_share_of_the_time(
+    movie, run, tmp_path, in_blocks, monkeypatch
+):
+    kept = []
+    monkeypatch.setattr("cocuyo.pipeline.run.keep_first_pass", lambda *_, **__: kept.append(1))
+    run("srname", movie.recording(), work=tmp_path / "often")
+    assert len(kept) > 3
+    monkeypatch.setattr("cocuyo.pipeline.run._KEEP_S", 3600.0)
+    kept.clear()
+    run("srname", movie.recording(), work=tmp_path / "rarely")
+    assert kept == []
