@@ -49,11 +49,11 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(cocuyo, state_of, fo
     assert state_of(tmp_path) == before
     head, second, first, _, total = plan.out.splitlines()
     assert head.split() == ["recording", "frames", "size", "memory", "time", "what"]
-    assert first.split()[:6] == ["drug__a", "40", "72", "x", "64", "0.4"]
+    assert first.split()[:6] == ["drug__a", "40", "72", "x", "64", "0.3"]
     assert first.endswith("to do: new")
     assert "cannot be read" in second
     assert total.startswith("1 of 2 recordings to do, by 1 process of ")
-    assert "at most 0.4 GB for a recording" in total
+    assert "at most 0.3 GB for a recording" in total
 
 
 def test_what_cannot_be_a_batch_is_refused_in_one_line(refused, folder, tmp_path):

@@ -11,9 +11,10 @@ from cocuyo.pipeline.settings import PipelineConfig
 # Processor time in seconds: at the start; for each pixel (finishing); for each pixel of each frame
 # (motion, sums, traces); for each pixel that the networks see in each step.
 _START_S, _PIXEL_S, _PIXEL_FRAME_S, _PIXEL_STEP_S = 3.5, 1.8e-5, 8e-8, 1.1e-7
-# Highest resident memory of the same runs in MB: at the start, for each pixel, and for each pixel
-# that the networks see. All of them lay within 15 % of what this gives.
-_START_MB, _PIXEL_MB, _NETWORK_PIXEL_MB = 540.0, 3.5e-4, 3.5e-4
+# Highest resident memory of the same runs in MB: at the start, for the engine (without networks
+# there is none), for each pixel, and for each pixel at the networks' magnification. All of them,
+# and three later ones of other sizes, lay within 15 % of what this gives.
+_START_MB, _ENGINE_MB, _PIXEL_MB, _NETWORK_PIXEL_MB = 250.0, 290.0, 3.5e-4, 3.5e-4
 _PARALLEL_SHARE = 0.4
 """Of the processor time, what further cores take over. On two cores the main thread had 71 to 84 %
 of it, which is a share of 0.32 to 0.58."""
@@ -51,7 +52,13 @@ class Expected:
 
 
 def expected_cost(
-    n_frames: int, n_rows: int, n_columns: int, *, frames_per_step: int = 4, factor: float = 1.0
+    n_frames: int,
+    n_rows: int,
+    n_columns: int,
+    *,
+    frames_per_step: int = 4,
+    factor: float = 1.0,
+    networks: bool = True,
 ) -> Expected:
     """Say roughly what a recording of some size takes.
 
@@ -63,6 +70,8 @@ def expected_cost(
         Frames of one step of the networks; 4 at the usual 6.67 frames per second.
     factor : float, default: 1.0
         Magnification at which the networks see the frames.
+    networks : bool, default: True
+        Whether an engine runs networks.
 
     Returns
     -------
@@ -77,7 +86,8 @@ def expected_cost(
         + _PIXEL_FRAME_S * n_pixels * n_frames
         + _PIXEL_STEP_S * n_seen * n_frames / max(1, frames_per_step)
     )
-    return Expected(seconds, _START_MB + _PIXEL_MB * n_pixels + _NETWORK_PIXEL_MB * n_seen)
+    memory_mb = _START_MB + _ENGINE_MB * networks
+    return Expected(seconds, memory_mb + _PIXEL_MB * n_pixels + _NETWORK_PIXEL_MB * n_seen)
 
 
 def expect(recording: Recording, config: PipelineConfig) -> Expected:
@@ -110,4 +120,5 @@ def expect(recording: Recording, config: PipelineConfig) -> Expected:
         frames_per_step=config.networks.temporal.frames_per_step(recording.rate_hz),
         # Beyond these the run refuses the diameter anyway.
         factor=1.0 if diameter_px is None else config.scale.factor(max(2.0, diameter_px)),
+        networks=config.method == "networks",
     )

@@ -28,8 +28,8 @@ GRAPHS = ("unet", "step", "classify")
 network."""
 INT8_GRAPH = "unet_int8"
 """Takes the place of ``unet`` in int8. The other networks gain nothing and stay in bf16 or f32."""
-_VNNI = 23
-"""OpenCV's number for AVX512-VNNI (CPU_AVX_512VNNI)."""
+_VNNI = ("AVX512VNNI", "AVX_VNNI")
+"""OpenCV's names of what makes int8 quick; OpenCV 4 does not know the second, of laptops."""
 _VIEWS_AT_ONCE = 32
 
 
@@ -229,12 +229,13 @@ def computes_in_int8() -> bool:
     """Say whether this processor has VNNI or the like, so that int8 is quick and exact.
 
     Older ones add pairs of products in 16 bits, which may overflow: a graph that was checked
-    elsewhere gives something else there. Laptops' AVX-VNNI is seen on Linux only.
+    elsewhere gives something else there.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     # Every x86 processor that computes in bf16 has VNNI.
-    return computes_in_bf16() or bool(cv2.checkHardwareSupport(_VNNI)) or _has_avx_vnni()
+    known = (n for n in range(64) if cv2.getHardwareFeatureName(n) in _VNNI)
+    return computes_in_bf16() or any(map(cv2.checkHardwareSupport, known)) or _linux_says_vnni()
 
 
 def processor_formats() -> tuple[NumberFormat, ...]:
@@ -253,7 +254,7 @@ def processor_formats() -> tuple[NumberFormat, ...]:
     return (*found, "f32")
 
 
-def _has_avx_vnni() -> bool:
+def _linux_says_vnni() -> bool:
     try:
         with Path("/proc/cpuinfo").open(encoding="ascii", errors="replace") as lines:
             flags = next((line for line in lines if line.startswith("flags")), "")

@@ -393,6 +393,17 @@ def test_f32_is_always_there_and_int8_on_no_other_kind_of_processor(monkeypatch)
     assert not computes_in_int8()
 
 
+@pytest.mark.parametrize("feature", ["AVX512VNNI", "AVX_VNNI", "AVX2"])
+def test_a_processor_with_vnni_alone_computes_in_int8(monkeypatch, feature):
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    monkeypatch.setattr("cocuyo.segmentation.engine.computes_in_bf16", lambda: False)
+    monkeypatch.setattr("cocuyo.segmentation.engine._linux_says_vnni", lambda: False)
+    names = {3: "SSE3", 23: "AVX512VNNI", 28: "AVX_VNNI", 11: "AVX2"}
+    monkeypatch.setattr("cv2.getHardwareFeatureName", lambda n: names.get(n, ""))
+    monkeypatch.setattr("cv2.checkHardwareSupport", lambda n: names.get(n) == feature)
+    assert processor_formats() == (("int8", "f32") if feature != "AVX2" else ("f32",))
+
+
 def test_a_processor_that_computes_in_bf16_computes_in_int8(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
     monkeypatch.setattr("cocuyo.segmentation.engine.computes_in_bf16", lambda: True)
