@@ -9,6 +9,7 @@ from cocuyo.pipeline.curate import (
     settings_of,
     shape_key,
 )
+from cocuyo.pipeline.experiment import Merged, merge_candidates, segment_experiment
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -39,6 +40,7 @@ __all__ = [
     "Extracted",
     "Finished",
     "Maps",
+    "Merged",
     "Model",
     "ModelSettings",
     "PipelineConfig",
@@ -57,9 +59,11 @@ __all__ = [
     "finish_mask",
     "hash_weights",
     "load_model",
+    "merge_candidates",
     "retrace",
     "retrace_one",
     "segment",
+    "segment_experiment",
     "settings_of",
     "shape_key",
     "trace_patch",
