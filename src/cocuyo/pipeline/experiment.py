@@ -307,7 +307,7 @@ def _glance_at_fields(
             shifts.append(FieldShift((0.0, 0.0), 0.0, placed=False))
             continue
         shift = measure_field_shift(mean, reference, diameter_px=diameter_px)
-        if shift.correlation < _GLANCE_SHARE * SAME_FIELD:
+        if not shift.placed or shift.correlation < _GLANCE_SHARE * SAME_FIELD:
             raise _other_field(recording, recordings[0], shift)
         shifts.append(shift)
     return shifts

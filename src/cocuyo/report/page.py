@@ -282,7 +282,7 @@ def _recordings(result: Result) -> str:
     head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in heads)
     rows = []
     for part in result.parts:
-        dy, dx = part.offset_px
+        dy, dx = (round(value, 1) + 0.0 for value in part.offset_px)  # no −0.0
         values = (
             part.name,
             f"{part.start} to {part.stop - 1}",
