@@ -29,8 +29,8 @@ from cocuyo.core import (
 from cocuyo.pipeline.analysis import Analysis, find_rois
 from cocuyo.pipeline.field import SAME_FIELD, FieldShift, measure_field_shift
 from cocuyo.pipeline.finish import Extracted
-from cocuyo.pipeline.model import load_model
-from cocuyo.pipeline.parts import extract_in_view, join_extracted, no_activity
+from cocuyo.pipeline.model import Model, load_model
+from cocuyo.pipeline.parts import extract_in_view, join_extracted
 from cocuyo.pipeline.run import (
     Clock,
     choose_diameter,
@@ -43,7 +43,7 @@ from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import join_motion, require_frames, set_up
 from cocuyo.postprocessing import VerificationConfig, find_duplicates
 from cocuyo.preprocessing import apply_shifts, place_frames, valid_pixels
-from cocuyo.segmentation import EngineName, Precision
+from cocuyo.segmentation import Engine, EngineName, Precision
 
 _SPREAD = 0.01
 """Frame rates and pixel sizes that differ by less are the same, written with other digits."""
@@ -52,6 +52,8 @@ _GLANCE_FRAMES = 96
 that a frame correlates by 0.2 with the template, two such means still correlate by 0.8."""
 _GLANCE_SHARE = 0.5
 """Share of `SAME_FIELD` below which that mean, which is noisier, already tells another field."""
+_UNMOVED = FieldShift((0.0, 0.0), 1.0, placed=True)
+"""Where the field lies in the first recording."""
 _NAMED = 5
 """ROIs that a sentence names."""
 
@@ -148,61 +150,34 @@ def segment_experiment(
             precision=precision,
             n_threads=n_threads,
         )
-        glances = _glance_at_fields(recordings, settings, diameter_px)
+    method = _Method(loaded, settings, diameter_px, networks, exclude)
+    with clock.measure("comparing fields"):
+        guesses = _glance_at_fields(recordings, method, progress)
     seen: list[_Seen] = []
-    found: list[RoiSet] = []
     pictures = _Pictures()
-    for i, (recording, name, glance) in enumerate(zip(recordings, names, glances, strict=True)):
-        own, own_warnings = list(recording.notes), list[str]()
-        with clock.measure(f"segmenting {name}"):
-            analysis = first_pass(
+    for i, (recording, name, guess) in enumerate(zip(recordings, names, guesses, strict=True)):
+        with clock.measure(f"analysing {name}"):
+            placed, one = _analyse_in_field(
                 recording,
-                model=loaded,
-                settings=settings,
-                diameter_px=diameter_px,
-                networks=networks,
-                exclude=None if exclude is None else _move_mask(exclude, glance.offset_px),
+                method,
+                first=first,
+                reference=pictures.reference,
+                guess=guess,
                 kept=None if work is None else work / f"first_pass_{i}.npz",
-                notes=own,
                 progress=_in_part(i, len(recordings), progress),
             )
-        report_motion(analysis, settings, own, own_warnings)
-        shift = _measure_shift(recording, analysis, first, pictures, diameter_px)
-        if i:
-            own.append(
-                f"The field lies {shift.describe()} of where it lay in {names[0]} "
-                f"(correlation of the mean pictures {shift.correlation:.2f})."
-            )
-        placed = _place(analysis, shift.offset_px, exclude)
-        with clock.measure(f"finding ROIs in {name}"):
-            candidates = find_rois(
-                recording,
-                placed,
-                config=settings,
-                diameter_px=diameter_px,
-                verifier=loaded.verifier,
-                judge=loaded.judge,
-                engine=networks,
-                progress=_in_part(i, len(recordings), progress),
-            ).rois
-        own.append(
-            f"{int(candidates.accepted.sum())} of {len(candidates)} candidates of this recording "
-            "alone are neurons."
-        )
-        found.append(candidates)
-        seen.append(_Seen(placed.motion, placed.maps.valid, placed.maps.mean, shift))
         pictures.add(placed)
-        notes += [f"{name}: {text}" for text in own]
-        warnings += [f"{name}: {text}" for text in own_warnings]
-    merged = merge_candidates(found, config=settings.verification)
-    rois = merged.rois
+        seen.append(one)
+        notes += [f"{name}: {text}" for text in one.notes]
+        warnings += [f"{name}: {text}" for text in one.warnings]
+    merged = merge_candidates([one.candidates for one in seen], config=settings.verification)
     parts = _make_parts(recordings, names, seen, merged.found)
     with clock.measure("extracting"):
         extracted = [
             extract_in_view(
                 recording,
                 one.motion,
-                rois,
+                merged.rois,
                 part,
                 valid=part.valid,
                 config=settings,
@@ -210,18 +185,16 @@ def segment_experiment(
                 judge=loaded.judge,
                 progress=_in_part(i, len(recordings), progress),
             )
-            if len(rois)
-            else no_activity(0, recording.n_frames)
             for i, (recording, one, part) in enumerate(zip(recordings, seen, parts, strict=True))
         ]
-    rois = _judge_again(replace(rois, snr=_largest_snr(extracted)), extracted)
-    joined = join_extracted(extracted)
-    n_found = [len(candidates) for candidates in found]
+    rois = _judge_again(replace(merged.rois, snr=_largest_snr(extracted)), extracted)
+    n_found = [str(len(one.candidates)) for one in seen]
     notes.append(
-        f"Candidates of all recordings ({' + '.join(map(str, n_found))}) that overlap are one: "
+        f"Candidates of all recordings ({' + '.join(n_found)}) that overlap are one: "
         f"{len(rois)} are left, accepted if they are neurons in any recording."
     )
     _report_view(parts, rois, warnings)
+    joined = join_extracted(extracted)
     return Result(
         rois=rois,
         traces=joined.traces,
@@ -247,6 +220,87 @@ def segment_experiment(
         ),
         parts=parts,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Method:
+    """What is the same for all recordings; `exclude` in coordinates of the first."""
+
+    model: Model
+    settings: PipelineConfig
+    diameter_px: float
+    networks: Engine | None
+    exclude: BoolArray | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What is kept of a recording while the others are analysed, in common coordinates."""
+
+    motion: Motion
+    valid: BoolArray
+    mean: FloatArray
+    shift: FieldShift
+    candidates: RoiSet
+    notes: list[str]
+    warnings: list[str]
+
+
+def _analyse_in_field(
+    recording: Recording,
+    method: _Method,
+    *,
+    first: Recording,
+    reference: FloatArray | None,
+    guess: FieldShift,
+    kept: Path | None,
+    progress: ProgressCallback,
+) -> tuple[Analysis, _Seen]:
+    """Analyse a recording alone, lay it over the first one, and find candidates there.
+
+    `reference` is the mean picture of the first recording; None for this one itself.
+    """
+    settings, diameter_px = method.settings, method.diameter_px
+    notes, warnings = list(recording.notes), list[str]()
+    exclude = method.exclude
+    analysis = first_pass(
+        recording,
+        model=method.model,
+        settings=settings,
+        diameter_px=diameter_px,
+        networks=method.networks,
+        exclude=None if exclude is None else _move_mask(exclude, guess.offset_px),
+        kept=kept,
+        notes=notes,
+        progress=progress,
+    )
+    report_motion(analysis, settings, notes, warnings)
+    shift = _UNMOVED
+    if reference is not None:
+        shift = measure_field_shift(analysis.maps.mean, reference, diameter_px=diameter_px)
+        if not shift.same:
+            raise _other_field(recording, first, shift)
+        notes.append(
+            f"The field lies {shift.describe()} of where it lay in {first.name} "
+            f"(correlation of the mean pictures {shift.correlation:.2f})."
+        )
+    placed = _place(analysis, shift.offset_px, exclude)
+    candidates = find_rois(
+        recording,
+        placed,
+        config=settings,
+        diameter_px=diameter_px,
+        verifier=method.model.verifier,
+        judge=method.model.judge,
+        engine=method.networks,
+        progress=progress,
+    ).rois
+    notes.append(
+        f"{int(candidates.accepted.sum())} of {len(candidates)} candidates of this recording alone "
+        "are neurons."
+    )
+    maps = placed.maps
+    return placed, _Seen(placed.motion, maps.valid, maps.mean, shift, candidates, notes, warnings)
 
 
 # --- Do the recordings belong together? --------------------------------------------------------
@@ -296,26 +350,30 @@ def _agree(one: float, other: float) -> bool:
 
 
 def _glance_at_fields(
-    recordings: Sequence[Recording], config: PipelineConfig, diameter_px: float
+    recordings: Sequence[Recording], method: _Method, progress: ProgressCallback
 ) -> list[FieldShift]:
     """Look where the field lies in each recording, so that another field is told in time."""
-    shifts = [FieldShift((0.0, 0.0), 1.0, placed=True)]
-    reference = _glance(recordings[0], config, diameter_px) if len(recordings) > 1 else None
+    shifts, n = [_UNMOVED], len(recordings)
+    reference = _glance(recordings[0], method) if n > 1 else None
     for recording in recordings[1:]:
-        mean = _glance(recording, config, diameter_px)
+        progress(Progress("comparing fields", len(shifts), n))
+        mean = _glance(recording, method)
         if reference is None or mean is None:  # no frame to look at: the whole will tell
             shifts.append(FieldShift((0.0, 0.0), 0.0, placed=False))
             continue
-        shift = measure_field_shift(mean, reference, diameter_px=diameter_px)
+        shift = measure_field_shift(mean, reference, diameter_px=method.diameter_px)
         if not shift.placed or shift.correlation < _GLANCE_SHARE * SAME_FIELD:
             raise _other_field(recording, recordings[0], shift)
         shifts.append(shift)
+    if n > 1:
+        progress(Progress("comparing fields", n, n))
     return shifts
 
 
-def _glance(recording: Recording, config: PipelineConfig, diameter_px: float) -> FloatArray | None:
+def _glance(recording: Recording, method: _Method) -> FloatArray | None:
     """Mean of frames from all over the recording, in coordinates of its frame 0."""
-    state = set_up(recording, config=config, diameter_px=diameter_px).motion
+    setup = set_up(recording, config=method.settings, diameter_px=method.diameter_px)
+    state = setup.motion
     n = recording.n_frames
     total, count = np.zeros(recording.frame_shape), 0
     for frame in np.unique(np.linspace(0, n - 1, min(n, _GLANCE_FRAMES)).astype(int)).tolist():
@@ -325,23 +383,6 @@ def _glance(recording: Recording, config: PipelineConfig, diameter_px: float) ->
             total += apply_shifts(image, motion.shifts, interpolation="cubic")[0]
             count += 1
     return (total / count).astype(np.float32) if count else None
-
-
-def _measure_shift(
-    recording: Recording,
-    analysis: Analysis,
-    first: Recording,
-    pictures: "_Pictures",
-    diameter_px: float,
-) -> FieldShift:
-    """Lay a recording over the first one by the mean pictures, or refuse it."""
-    reference = pictures.reference
-    if reference is None:  # it is the first
-        return FieldShift((0.0, 0.0), 1.0, placed=True)
-    shift = measure_field_shift(analysis.maps.mean, reference, diameter_px=diameter_px)
-    if not shift.same:
-        raise _other_field(recording, first, shift)
-    return shift
 
 
 def _other_field(recording: Recording, first: Recording, shift: FieldShift) -> RecordingError:
@@ -396,16 +437,6 @@ def _move_mask(mask: BoolArray, offset_px: tuple[float, float]) -> BoolArray:
         return mask
     back = -np.array([offset_px], np.float32)
     return np.asarray(apply_shifts(mask.astype(np.float32)[None], back)[0] > 0)
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """What is kept of a recording while the others are analysed, in common coordinates."""
-
-    motion: Motion
-    valid: BoolArray
-    mean: FloatArray
-    shift: FieldShift
 
 
 class _Pictures:
