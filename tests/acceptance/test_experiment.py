@@ -161,6 +161,10 @@ def test_the_page_scrubs_the_frames_of_all_recordings(place, simulation):
     session = Session(folder, lambda result: reopen_recording(result, folder))
     assert session.no_movie == ""
     assert session.frames.n_frames == N_FRAMES
+    assert session.facts()["recordings"] == [
+        {"name": "b", "start": 0},
+        {"name": "a", "start": HALF},
+    ]
     np.testing.assert_array_equal(
         session.frames.read("raw", HALF - 2, HALF + 2), simulation.frames[HALF - 2 : HALF + 2]
     )
