@@ -7,7 +7,14 @@ import pytest
 from flashing_movie import ACTIVE, DIAMETER_PX, RATE_HZ, SHAPE, SILENT, make_movie
 from scipy import sparse
 
-from cocuyo.core import Cancelled, MissingFrameRateError, Recording, RecordingError, RoiSet
+from cocuyo.core import (
+    FLAG_FLASH,
+    Cancelled,
+    MissingFrameRateError,
+    Recording,
+    RecordingError,
+    RoiSet,
+)
 from cocuyo.core.curation import Draw, EventThreshold, Merge, Pixels
 from cocuyo.pipeline import (
     curated_result,
@@ -295,6 +302,14 @@ def test_pixels_that_are_left_out_are_left_out_of_all_where_the_field_lies(recor
     assert result.rois.accepted.sum() == len(ACTIVE) - 1
 
 
+def test_pixels_that_are_left_out_hide_nothing_else_where_the_field_moved(movies):
+    up = flashing(SECOND, 120, offset=(-15.5, 0.0)).recording(name="up")
+    exclude = np.zeros(SHAPE, np.bool_)
+    exclude[28:42, 50:64] = True  # where a cell lies that flashes in the second recording only
+    result = analysed([movies[0].recording(name="still"), up], exclude=exclude)
+    assert result.rois.ids[at(result.rois, ACTIVE[3])] in result.parts[1].found
+
+
 def test_a_run_that_was_killed_goes_on_from_the_maps(recordings, result, tmp_path):
     def stop(progress):
         if progress.stage.startswith("extracting") and "2 of 2" in progress.stage:
@@ -425,6 +440,25 @@ def test_events_at_a_moved_threshold_stay_in_their_recording(result):
     assert not ((low.events.onset < border) & (low.events.offset >= border)).any()
     assert (low.events.onset >= border).any()
     assert low.raster.shape == (2, result.n_frames)
+
+
+def test_flagged_frames_of_a_recording_hold_no_event_at_a_moved_threshold(result):
+    row = at(result.rois, ACTIVE[3])
+    active = np.flatnonzero(result.raster[row])
+    assert active.min() >= result.parts[1].start
+    flags = np.array(result.motion.flags)
+    flags[active[0] - 2 : active[0] + 30] = FLAG_FLASH
+    flagged = replace(result, motion=replace(result.motion, flags=flags))
+    traces = replace(
+        result.traces,
+        **{each.name: getattr(result.traces, each.name)[[row]] for each in fields(result.traces)},
+    )
+    found = [
+        events_from(each, traces, ["x"], np.array([4.0], np.float32)).raster[0]
+        for each in (result, flagged)
+    ]
+    assert found[0][active[0] : active[0] + 20].any()
+    assert not found[1][active[0] : active[0] + 20].any()
 
 
 def test_a_curated_experiment_is_one_with_the_same_parts(result, joined):
