@@ -15,6 +15,7 @@ _HOMES = {
     "read_rois": "cocuyo.io",
     "extract": "cocuyo.pipeline",
     "segment": "cocuyo.pipeline",
+    "segment_experiment": "cocuyo.pipeline",
     "simulate": "cocuyo.simulation",
     "evaluate": "cocuyo.evaluation",
 }

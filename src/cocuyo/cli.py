@@ -879,8 +879,9 @@ def _summary(result: "Result", folder: "Path") -> str:
     events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
     given = result.info.task == "extract"
     kind, other = ("given ROI", "ROI") if given else ("functional neuron", "candidate")
+    what = f"{len(result.parts)} recordings" if result.parts else "a recording"
     lines = [
-        f"{_counted(accepted, kind)} with {_counted(events, 'event')} in a recording of "
+        f"{_counted(accepted, kind)} with {_counted(events, 'event')} in {what} of "
         f"{_duration(result.times_s[-1])} (min:s); "
         f"{_counted(len(result.rois) - accepted, other)} rejected."
     ]
@@ -924,18 +925,19 @@ def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What makes a result folder of a recording: where to, how, and of what."""
+    """What makes a result folder of one recording or more: where to, how, and of what."""
 
     folder: "Path"
     settings: "PipelineConfig"
-    recording: "Recording"
+    recordings: "tuple[Recording, ...]"
     exclude: "BoolArray | None"
     reading: ReadingOptions
 
 
 def _prepare(
-    recordings: tuple[str, ...],
+    paths: tuple[str, ...],
     *,
+    experiment: bool,
     reading: ReadingOptions,
     exclude: str | None,
     out: str | None,
@@ -945,26 +947,47 @@ def _prepare(
     overwrite: bool,
     also_read: tuple[str, ...] = (),
 ) -> _Job:
-    """Refuse what cannot be done before anything is read, then open the recording."""
+    """Refuse what cannot be done before anything is read, then open the recordings."""
     from pathlib import Path
 
     from cocuyo.io import check_destination, read_exclusion
 
-    if len(recordings) > 1 and not reading.join:
+    several = len(paths) > 1 and not reading.join
+    if several and not experiment:
         msg = (
-            f"{len(recordings)} recordings were given. If they are parts of one recording, add "
-            "--join; otherwise run them one by one."
+            f"{len(paths)} recordings were given. If they are parts of one recording, add "
+            "--join; otherwise give them one by one."
         )
         raise click.UsageError(msg)
-    read = [path for path in (*recordings, *also_read, exclude, reading.timestamps) if path]
+    if several:
+        _check_experiment(paths, reading)
+    read = [path for path in (*paths, *also_read, exclude, reading.timestamps) if path]
     read += [path for path in (config_file, model) if path]
-    folder = check_destination(
-        Path(out) if out is not None else _default_folder(recordings[0]), overwrite, inputs=read
-    )
+    place = _default_folder(paths[0], ending=".experiment.cocuyo" if several else ".cocuyo")
+    folder = check_destination(Path(out) if out is not None else place, overwrite, inputs=read)
     settings = _pipeline_settings(model, preset, config_file)
-    recording = open_from_options(recordings, reading)
-    left_out = None if exclude is None else read_exclusion(exclude, recording.frame_shape)
-    return _Job(folder, settings, recording, left_out, reading)
+    each = [(path,) for path in paths] if several else [paths]
+    recordings = tuple(open_from_options(one, reading) for one in each)
+    left_out = None if exclude is None else read_exclusion(exclude, recordings[0].frame_shape)
+    return _Job(folder, settings, recordings, left_out, reading)
+
+
+def _check_experiment(paths: tuple[str, ...], reading: ReadingOptions) -> None:
+    """Refuse several recordings that cannot be meant as an experiment."""
+    from pathlib import Path
+
+    from cocuyo.core import RecordingError
+
+    if reading.timestamps is not None:
+        msg = (
+            "--timestamps holds the times of one recording, and several were given; add --join if "
+            "they are the parts of one, or leave it out."
+        )
+        raise click.UsageError(msg)
+    for i, path in enumerate(paths):
+        if Path(path).resolve() in {Path(other).resolve() for other in paths[:i]}:
+            msg = f"{path} was given twice; give each recording of an experiment once."
+            raise RecordingError(msg)
 
 
 @cli.command(
@@ -974,6 +997,7 @@ Examples:
   cocuyo run slice.tif --frame-rate 6.67 --pixel-size 1.46 --out results/slice
   cocuyo run msCam1.avi msCam2.avi --join --frame-rate 20
   cocuyo run session.h5 --dataset images --frames 0:3000 --preset paper
+  cocuyo run before.tif drug.tif washout.tif --out experiment
 """,
 )
 @click.argument("recordings", nargs=-1, required=True, metavar="REC...")
@@ -997,26 +1021,42 @@ def run(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Find the functional neurons of a recording: mask, ROIs, traces, raster, report."""
-    from cocuyo.io import file_identity, work_folder
-    from cocuyo.pipeline import segment, with_inputs
+    """Find the functional neurons of a recording: mask, ROIs, traces, raster, report.
 
-    job = _prepare(recordings, preset=preset, model=model, overwrite=overwrite, **options)
+    Several recordings are one experiment of one field of view: one set of ROIs for all of them, in
+    the coordinates of the first, and traces, events and raster of each. With --join they are the
+    parts of one recording.
+    """
+    from cocuyo.io import file_identity, work_folder
+    from cocuyo.pipeline import segment, segment_experiment, with_inputs
+
+    job = _prepare(
+        recordings, experiment=True, preset=preset, model=model, overwrite=overwrite, **options
+    )
     with work_folder(job.folder, overwrite=overwrite) as work:
         _say_expected(job)
         with ProgressPrinter() as progress:
-            result = segment(
-                job.recording,
-                preset=preset,
-                model=model,
-                config=job.settings,
-                exclude=job.exclude,
-                precision=precision,
-                seed=seed,
-                work=work,
-                progress=progress,
+            how: dict[str, Any] = {
+                "preset": preset,
+                "model": model,
+                "config": job.settings,
+                "exclude": job.exclude,
+                "precision": precision,
+                "seed": seed,
+                "work": work,
+                "progress": progress,
+            }
+            result = (
+                segment(job.recordings[0], **how)
+                if len(job.recordings) == 1
+                else segment_experiment(job.recordings, **how)
             )
-        identity = file_identity(job.recording.paths)
+        names = [{"recording": part.name} for part in result.parts] or [{}]
+        identity = tuple(
+            {**entry, **name}
+            for recording, name in zip(job.recordings, names, strict=True)
+            for entry in file_identity(recording.paths)
+        )
         result = with_inputs(result, identity, reading=job.reading.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
@@ -1027,20 +1067,24 @@ def _say_expected(job: _Job) -> None:
     from cocuyo.batch.machine import available_memory_mb, count_cores
     from cocuyo.pipeline import expect
 
-    expected = expect(job.recording, job.settings)
-    rows, columns = job.recording.frame_shape
+    expected = [expect(recording, job.settings) for recording in job.recordings]
+    memory_mb = max(one.memory_mb for one in expected)
+    seconds = sum(one.wall_s(count_cores()) for one in expected)
+    n_frames = sum(recording.n_frames for recording in job.recordings)
+    rows, columns = job.recordings[0].frame_shape
+    several = f" in {len(expected)} recordings" if len(expected) > 1 else ""
     print(
-        f"{job.recording.n_frames} frames of {rows} x {columns}: about "
-        f"{_rough_duration(expected.wall_s(count_cores()))} and {expected.memory_mb / 1000:.1f} GB",
+        f"{n_frames} frames of {rows} x {columns}{several}: about {_rough_duration(seconds)} and "
+        f"{memory_mb / 1000:.1f} GB",
         file=sys.stderr,
         flush=True,
     )
     free_mb = available_memory_mb()
-    if free_mb < expected.memory_mb:
+    if free_mb < memory_mb:
         _say(
             "warning",
             f"Only {free_mb / 1000:.1f} GB of memory are free, and the run may need "
-            f"{expected.memory_mb / 1000:.1f} GB; close other programs if it becomes slow or is "
+            f"{memory_mb / 1000:.1f} GB; close other programs if it becomes slow or is "
             "ended by the system.",
         )
 
@@ -1103,13 +1147,14 @@ def extract(
         raise click.UsageError(msg)
     job = _prepare(
         recordings,
+        experiment=False,
         preset=preset,
         model=model,
         overwrite=overwrite,
         also_read=(source,),
         **options,
     )
-    rois, reference, recording = _read_given(source, job.recording)
+    rois, reference, recording = _read_given(source, job.recordings[0])
     given = rois_identity(source)
     with ProgressPrinter() as progress:
         result = extract_given(
@@ -1153,14 +1198,14 @@ def _read_given(
     return before.rois, before.projections.get("mean"), recording
 
 
-def _default_folder(recording: str) -> "Path":
+def _default_folder(recording: str, *, ending: str = ".cocuyo") -> "Path":
     """Name the result folder beside a recording: that of ``.`` too has a name."""
     import os
     from pathlib import Path
 
     path = Path(os.path.abspath(recording))  # noqa: PTH100 - resolves "." but keeps links
     name = path.name if path.is_dir() else path.stem
-    return path.parent / f"{name}.cocuyo"
+    return path.parent / f"{name}{ending}"
 
 
 @cli.command(

@@ -40,7 +40,10 @@ class Outcome:
         assert self.err.endswith("\n")
         assert last.startswith("cocuyo: error: "), self.err
         for line in before:
-            assert re.match(r"[a-z ]+: \d+ of \d+|\d+ frames of \d+ x \d+: about", line), self.err
+            assert re.match(
+                r"[a-z ]+( \(recording \d+ of \d+\))?: \d+ of \d+|\d+ frames of \d+ x \d+.*: about",
+                line,
+            ), self.err
         return last.removeprefix("cocuyo: error: ")
 
 

@@ -336,13 +336,6 @@ def test_wrong_usage_is_status_2(cocuyo, write_tiff, tmp_path, small, options, w
     assert [path.name for path in tmp_path.iterdir()] == ["slice.tif"]
 
 
-def test_several_recordings_without_join_are_wrong_usage(run, write_tiff, tmp_path, small):
-    outcome = run(write_tiff(small[:30], name="a.tif"), write_tiff(small[30:], name="b.tif"))
-    assert (outcome.status, outcome.out) == (2, "")
-    assert "2 recordings were given. If they are parts of one recording, add --join" in outcome.err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "b.tif"]
-
-
 def test_no_recording_is_wrong_usage(run):
     assert run().status == 2
 

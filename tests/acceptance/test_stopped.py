@@ -235,6 +235,36 @@ def test_a_run_killed_in_its_first_pass_goes_on_there_and_gives_what_an_undistur
         assert found == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+@pytest.fixture
+def pair(write_tiff, small):
+    """Two recordings of one field."""
+    return [
+        write_tiff(small[i * 30 : i * 30 + 30], name=f"{name}.tif") for i, name in enumerate("ab")
+    ]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_leaves_nothing_of_an_experiment(stop, pair, tmp_path, stage):
+    words = ("run", "--preset", "srname", *pair, "--out", tmp_path / "both", *KNOWN)
+    status, out, err = stop(signal.SIGINT, STAGES[stage], *words)
+    assert (status, out) == (130, "")
+    assert err.splitlines()[-1] == "cocuyo: stopped."
+    assert names_in(tmp_path) == ["a.tif", "b.tif"]
+
+
+def test_a_killed_experiment_goes_on_from_its_maps_and_gives_the_same(stop, run, pair, tmp_path):
+    assert run(*pair, "--out", tmp_path / "undisturbed").status == 0
+    words = ("run", "--preset", "srname", *pair, "--out", tmp_path / "both", *KNOWN)
+    stop(signal.SIGKILL, STAGES["while files are written"], *words)
+    assert "both" not in names_in(tmp_path)
+    assert run(*pair, "--out", tmp_path / "both").status == 0
+    taken = [note for note in notes_of(tmp_path / "both") if "taken over from a run" in note]
+    assert [note[:3] for note in taken] == ["a: ", "b: "]
+    for name in ("mask.tif", "traces.csv", "recordings/b/events.csv"):
+        resumed = (tmp_path / "both" / name).read_bytes()
+        assert resumed == (tmp_path / "undisturbed" / name).read_bytes()
+
+
 def test_a_killed_run_is_not_taken_up_with_other_settings(stop_run, run, recording, tmp_path):
     stop_run(signal.SIGKILL, "while traces are extracted", *KNOWN)
     assert run(recording, "--diameter", 15).status == 0

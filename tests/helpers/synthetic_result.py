@@ -1,5 +1,7 @@
 """A result that looks like a run's, without running anything."""
 
+from dataclasses import fields, replace
+
 import numpy as np
 from scipy import ndimage, sparse
 
@@ -8,6 +10,7 @@ from cocuyo.core import (
     FLAG_UNPLACED,
     Events,
     Motion,
+    Part,
     Result,
     RoiSet,
     RunInfo,
@@ -155,3 +158,35 @@ def make_result(
             inputs=({"path": "slice_1.tif", "bytes": 12, "sha256": "ab" * 32},),
         ),
     )
+
+
+BORDER = 70
+"""First frame of the second recording of `make_experiment`."""
+
+
+def make_experiment(names=("b", "a")):
+    """Cut a result in two: the second recording does not show the upper rows."""
+    result = make_result()
+    events = result.events
+    within = (events.onset >= BORDER) | (events.offset < BORDER)  # no event crosses
+    events = Events(**{each.name: getattr(events, each.name)[within] for each in fields(Events)})
+    result = replace(result, events=events)
+    upper = np.ones(result.valid.shape, np.bool_)
+    upper[:20] = False
+    mean = result.projections["mean"]
+    views = (np.ones(result.valid.shape, np.bool_), upper)
+    bounds = ((0, BORDER), (BORDER, result.n_frames))
+    parts = tuple(
+        Part(
+            name=name,
+            start=start,
+            stop=stop,
+            offset_px=(1.5 * i, -2.25 * i),
+            correlation=1 - 0.125 * i,
+            valid=view,
+            mean=mean + i,
+            found=result.rois.ids[i : i + 2],
+        )
+        for i, (name, (start, stop), view) in enumerate(zip(names, bounds, views, strict=True))
+    )
+    return replace(result, parts=parts)

@@ -23,14 +23,16 @@ from cocuyo.core.population import (
 )
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.randomness import stream
-from cocuyo.core.recording import ArrayMovie, Movie, Recording, read_rows
+from cocuyo.core.recording import ArrayMovie, Movie, PartOfMovie, Recording, read_rows
 from cocuyo.core.regions import Periods, Regions
 from cocuyo.core.result import (
     FLAG_FLASH,
     FLAG_INVALID,
     FLAG_UNPLACED,
+    IN_VIEW_SHARE,
     Events,
     Motion,
+    Part,
     Result,
     RunInfo,
     Traces,
@@ -42,6 +44,7 @@ __all__ = [
     "FLAG_FLASH",
     "FLAG_INVALID",
     "FLAG_UNPLACED",
+    "IN_VIEW_SHARE",
     "NO_PIXEL",
     "AnyArray",
     "ArrayMovie",
@@ -61,6 +64,8 @@ __all__ = [
     "Motion",
     "Movie",
     "PairCorrelations",
+    "Part",
+    "PartOfMovie",
     "Periods",
     "PopulationAnalysis",
     "Progress",

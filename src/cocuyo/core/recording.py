@@ -83,6 +83,36 @@ class ArrayMovie:
         return np.asarray(self.frames[start:stop])
 
 
+class PartOfMovie:
+    """Some frames of another movie.
+
+    Parameters
+    ----------
+    movie : Movie
+        The movie.
+    start, stop : int
+        First frame, and the one after the last.
+    """
+
+    def __init__(self, movie: Movie, start: int, stop: int) -> None:
+        self._movie = movie
+        self._start = start
+        self.shape = (stop - start, *movie.shape[1:])
+        self.dtype = movie.dtype
+
+    def read(self, start: int, stop: int) -> AnyArray:
+        """Read frames ``start`` to ``stop`` (excluded) as an array (T, Y, X)."""
+        stop = min(stop, self.shape[0])
+        return self._movie.read(self._start + start, self._start + max(start, stop))
+
+    def read_rows(self, start: int, stop: int, top: int, bottom: int) -> AnyArray:
+        """Read rows ``top`` to ``bottom`` (excluded) of some frames."""
+        stop = min(stop, self.shape[0])
+        return read_rows(
+            self._movie, self._start + start, self._start + max(start, stop), top, bottom
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Recording:
     """A movie with its frame rate, pixel size and what is known of its origin.
@@ -239,6 +269,22 @@ class Recording:
         """
         for start in range(0, self.n_frames, n_frames):
             yield start, self.movie.read(start, min(start + n_frames, self.n_frames))
+
+    def cut(self, start: int, stop: int) -> "Recording":
+        """Give some frames as a recording of its own.
+
+        Parameters
+        ----------
+        start, stop : int
+            First frame, and the one after the last.
+
+        Returns
+        -------
+        Recording
+            The frames, read lazily; everything else is the same.
+        """
+        times = None if self.timestamps_s is None else self.timestamps_s[start:stop]
+        return replace(self, movie=PartOfMovie(self.movie, start, stop), timestamps_s=times)
 
     def with_metadata(
         self,

@@ -1,6 +1,6 @@
 """What a run gives back: ROIs, traces, events, raster and how they came about."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,7 @@ class RunInfo:
         What the user should know, in sentences.
     inputs : tuple of dict
         For each file read: ``path``, ``bytes``, ``sha256``; ``role`` "rois" where it gave the
-        ROIs.
+        ROIs; ``recording`` in an experiment, the name of the recording that it belongs to.
     reading : dict
         How the recording was opened, where it takes more than its path: ``dataset``, ``channel``,
         ``plane``, ``axes``, ``frames`` (first, one past the last; None for an open end).
@@ -189,6 +189,67 @@ class RunInfo:
     inputs: tuple[dict[str, Any], ...] = ()
     reading: dict[str, Any] = field(default_factory=dict)
     task: str = "segment"
+
+
+IN_VIEW_SHARE = 0.5
+"""An ROI is in view of a recording that shows at least this share of its pixels at all times: less
+of a soma no longer stands for all of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One recording of an experiment, among the frames of all.
+
+    Attributes
+    ----------
+    name : str
+        Its name within the experiment, which no other part has.
+    start, stop : int
+        Its first frame, and the one after its last, among the joined frames.
+    offset_px : tuple of float
+        How far the field lies from where it lay in the first recording, (dy, dx) in pixels. The
+        shifts of the result hold it already.
+    correlation : float
+        Of its mean picture with that of the first recording, laid over each other, in [-1, 1].
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels that are in its view at all times and not excluded.
+    mean : ndarray of float32, shape (n_rows, n_columns)
+        Mean of its motion-corrected frames, in camera counts and in the experiment's coordinates.
+    found : tuple of str
+        Ids of the ROIs that this recording alone shows to be neurons.
+    """
+
+    name: str
+    start: int
+    stop: int
+    offset_px: tuple[float, float]
+    correlation: float
+    valid: BoolArray
+    mean: FloatArray
+    found: tuple[str, ...]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of its frames."""
+        return self.stop - self.start
+
+    def in_view(self, rois: RoiSet) -> BoolArray:
+        """Say which ROIs the recording shows; the others have traces of zeros in it.
+
+        Parameters
+        ----------
+        rois : RoiSet
+            ROIs of the experiment.
+
+        Returns
+        -------
+        ndarray of bool, shape (n_rois,)
+            True where at least half of the pixels are in view at all times.
+        """
+        owner = np.repeat(np.arange(len(rois)), rois.area_px)
+        seen = self.valid.ravel()[rois.footprints.indices]
+        n_seen = np.bincount(owner[seen], minlength=len(rois))
+        return (n_seen > 0) & (n_seen >= IN_VIEW_SHARE * rois.area_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +288,8 @@ class Result:
         Name of the recording.
     info : RunInfo
         Settings, versions, timings, warnings.
+    parts : tuple of Part
+        The recordings of an experiment, in order; empty for a single recording.
     """
 
     rois: RoiSet
@@ -243,11 +306,59 @@ class Result:
     diameter_px: float
     name: str
     info: RunInfo
+    parts: tuple[Part, ...] = ()
 
     @property
     def n_frames(self) -> int:
         """Number of frames of the recording."""
         return len(self.times_s)
+
+    def part(self, index: int) -> "Result":
+        """Give one recording of an experiment as a result of its own.
+
+        Parameters
+        ----------
+        index : int
+            Which of `parts`.
+
+        Returns
+        -------
+        Result
+            All ROIs of the experiment, with the traces, raster, events, shifts and mean picture of
+            this recording and times from 0. The score and the probability are the experiment's.
+        """
+        part = self.parts[index]
+        span = slice(part.start, part.stop)
+        whole = {each.name: getattr(self.traces, each.name) for each in fields(Traces)}
+        traces = {name: v[:, span] if v.ndim == 2 else v for name, v in whole.items()}
+        events = self.events
+        own = (events.onset >= part.start) & (events.onset < part.stop)
+        inputs = tuple(
+            {name: value for name, value in entry.items() if name != "recording"}
+            for entry in self.info.inputs
+            if entry.get("recording") == part.name
+        )
+        return replace(
+            self,
+            traces=Traces(**traces),
+            raster=self.raster[:, span],
+            events=Events(
+                roi=events.roi[own],
+                onset=(events.onset[own] - part.start).astype(np.int32),
+                peak=(events.peak[own] - part.start).astype(np.int32),
+                offset=(events.offset[own] - part.start).astype(np.int32),
+                amplitude=events.amplitude[own],
+            ),
+            projections={"mean": part.mean},
+            valid=part.valid,
+            motion=Motion(
+                self.motion.shifts[span], self.motion.confidence[span], self.motion.flags[span]
+            ),
+            times_s=self.times_s[span] - self.times_s[part.start],
+            name=part.name,
+            info=replace(self.info, inputs=inputs),
+            parts=(),
+        )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the result folder with its tables, images and report.

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from cocuyo.core import Recording, ResultError, RoiSet
+from cocuyo.core import PartOfMovie, Recording, ResultError, RoiSet
 from cocuyo.io.atomic import save_npz_atomic, write_atomically, write_json
 from cocuyo.io.imagej import write_tiff
 from cocuyo.io.live import LiveFacts
@@ -265,8 +265,6 @@ def spooled_recording(
     Recording
         The recording.
     """
-    from cocuyo.io.sources import PartOfMovie
-
     n = spool.n_frames if n_frames is None else n_frames
     numbers, times, _ = spool.entries()[:n].T
     notes, stamps = list(facts.notes), None

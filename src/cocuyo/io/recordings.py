@@ -12,6 +12,7 @@ import numpy as np
 from cocuyo.core import (
     AnyArray,
     BoolArray,
+    PartOfMovie,
     Recording,
     RecordingError,
     TimeArray,
@@ -19,7 +20,7 @@ from cocuyo.core import (
 )
 from cocuyo.io.folders import join_sources
 from cocuyo.io.readers import Choice, describe_unknown, find_reader, open_file, read_head
-from cocuyo.io.sources import PartOfMovie, Source, decode_picture, natural_key
+from cocuyo.io.sources import Source, decode_picture, natural_key
 
 PathLike = str | Path
 

@@ -8,6 +8,7 @@ from cocuyo.core import Recording, RecordingError, Result
 from cocuyo.io.folders import recording_files
 from cocuyo.io.nwb import ExternalMovie
 from cocuyo.io.recordings import open_recording
+from cocuyo.io.sources import JoinedMovie
 
 READING_CHOICES = ("dataset", "channel", "plane", "axes", "frames")
 """Options of `open_recording` that a result keeps besides paths, to open its recording again."""
@@ -70,6 +71,8 @@ def reopen_recording(
 ) -> Recording:
     """Open the recording of a result again, as it was read then.
 
+    Those of an experiment become one movie, one after the other, as in the result.
+
     Parameters
     ----------
     result : Result
@@ -77,7 +80,8 @@ def reopen_recording(
     folder : str or Path
         Its folder.
     recording : str or Path, optional
-        Where the recording lies now, if it was moved.
+        Where the recording lies now, if it was moved; of an experiment, the folder in which its
+        recordings lie now.
 
     Returns
     -------
@@ -89,7 +93,51 @@ def reopen_recording(
     RecordingError
         If it is not found, cannot be read, or has not the frames of the result.
     """
-    paths = (Path(recording),) if recording is not None else find_inputs(result, folder)
+    opened = [
+        _open_again(result, folder, paths, n_frames)
+        for paths, n_frames in _recordings_of(result, folder, recording)
+    ]
+    movie = opened[0].movie if len(opened) == 1 else JoinedMovie([one.movie for one in opened])
+    # The result's rate is that of the times it was made with; frames may carry none or others.
+    return replace(
+        opened[0],
+        movie=movie,
+        frame_rate_hz=result.frame_rate_hz,
+        timestamps_s=None,
+        name=result.name if result.parts else opened[0].name,
+        paths=tuple(path for one in opened for path in one.paths),
+        notes=tuple(note for one in opened for note in one.notes),
+    )
+
+
+def _recordings_of(
+    result: Result, folder: str | Path, given: str | Path | None
+) -> list[tuple[tuple[Path, ...], int]]:
+    """Paths and frames of each recording that a result was made of."""
+    if not result.parts:
+        paths = (Path(given),) if given is not None else find_inputs(result, folder)
+        return [(paths, result.n_frames)]
+    if given is not None and not Path(given).is_dir():
+        msg = (
+            f"{folder} was made of {len(result.parts)} recordings; name the folder in which they "
+            f"lie now, not one of them ({given})."
+        )
+        raise RecordingError(msg)
+    found = []
+    for part in result.parts:
+        entries = [e for e in result.info.inputs if e.get("recording") == part.name]
+        if not entries:
+            msg = f"The result {folder} does not say which files {part.name} was made of."
+            raise RecordingError(msg)
+        if given is not None:
+            entries = [{**e, "path": str(Path(given) / Path(e["path"]).name)} for e in entries]
+        found.append((tuple(_find(entry, Path(folder)) for entry in entries), part.n_frames))
+    return found
+
+
+def _open_again(
+    result: Result, folder: str | Path, paths: tuple[Path, ...], n_frames: int
+) -> Recording:
     reading = result.info.reading
     frames = reading.get("frames")
     opened = open_recording(
@@ -103,7 +151,7 @@ def reopen_recording(
         axes=reading.get("axes"),
         join=len(paths) > 1,
     )
-    expected = (result.n_frames, *result.rois.frame_shape)
+    expected = (n_frames, *result.rois.frame_shape)
     found = (opened.n_frames, *opened.frame_shape)
     if found != expected:
         msg = (
@@ -112,8 +160,7 @@ def reopen_recording(
             "recording."
         )
         raise RecordingError(msg)
-    # The result's rate is that of the times it was made with; frames may carry none or others.
-    return replace(opened, frame_rate_hz=result.frame_rate_hz, timestamps_s=None)
+    return opened
 
 
 def refer_to_recording(
@@ -128,7 +175,7 @@ def refer_to_recording(
     folder : str or Path
         Its folder.
     recording : str or Path, optional
-        Where the recording lies now, if it was moved.
+        Where the recording lies now, if it was moved; as for `reopen_recording`.
 
     Returns
     -------
@@ -138,23 +185,33 @@ def refer_to_recording(
     Raises
     ------
     RecordingError
-        If it is not found or cannot be read.
+        If it is not found or cannot be read, or if only some frames of several recordings were
+        used, which cannot be said there.
     """
-    paths = (Path(recording),) if recording is not None else find_inputs(result, folder)
-    files = [f for path in paths for f in (recording_files(path) if path.is_dir() else [path])]
     reading = result.info.reading
+    recordings = _recordings_of(result, folder, recording)
+    if len(recordings) > 1 and reading.get("frames"):
+        msg = f"{folder} holds some frames of each of {len(recordings)} recordings."
+        raise RecordingError(msg)
     choices = {name: reading.get(name) for name in READING_CHOICES if name != "frames"}
-
-    def length(path: Path) -> int:
-        return open_recording(path, **choices).n_frames  # type: ignore[arg-type]  # by their names
-
-    if len(files) == 1:
-        lengths = [length(files[0])]
-    elif len(paths) == 1 and (n := length(paths[0])) == len(files):
-        lengths = [1] * n
-    else:
-        lengths = [length(file) for file in files]
+    files, lengths = [], list[int]()
+    for paths, _ in recordings:
+        more = _list_files(paths, choices)
+        files += [file for file, _ in more]
+        lengths += [length for _, length in more]
     total = sum(lengths)
     first, _, _ = slice(*(reading.get("frames") or (None, None))).indices(total)
     starts = tuple(sum(lengths[:i]) for i in range(len(files)))
     return ExternalMovie(tuple(files), starts, first, total)
+
+
+def _list_files(paths: tuple[Path, ...], choices: dict[str, Any]) -> list[tuple[Path, int]]:
+    """Files of a recording, and how many frames each holds."""
+    files = [f for path in paths for f in (recording_files(path) if path.is_dir() else [path])]
+
+    def length(path: Path) -> int:
+        return open_recording(path, **choices).n_frames
+
+    if len(files) > 1 and len(paths) == 1 and length(paths[0]) == len(files):
+        return [(file, 1) for file in files]
+    return [(file, length(file)) for file in files]

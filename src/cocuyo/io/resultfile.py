@@ -22,6 +22,7 @@ from cocuyo.core import (
     FloatArray,
     LabelArray,
     Motion,
+    Part,
     Result,
     ResultError,
     RoiSet,
@@ -89,6 +90,7 @@ def _bytes_at_most(result: Result) -> int:
         + 21 * n_frames  # times, shifts, confidence, flags
         + 44 * len(result.events)
         + 64 * n_rois
+        + len(result.parts) * (5 * n_pixels + n_rois + 200)
     )
     return int(_OVERHEAD_SHARE * (n_values + text)) + _OVERHEAD_BYTES
 
@@ -160,6 +162,23 @@ def _write(file: Any, result: Result) -> None:
     file.create_group("images/projections")
     for name, image in result.projections.items():
         _dense(file, f"images/projections/{name}", np.asarray(image, np.float32))
+    if result.parts:
+        _write_parts(file, result.parts, rois.ids)
+
+
+def _write_parts(file: Any, parts: tuple[Part, ...], ids: tuple[str, ...]) -> None:
+    _strings(file, "recordings/name", tuple(part.name for part in parts))
+    found = np.array([[name in set(part.found) for name in ids] for part in parts], np.uint8)
+    for name, values in (
+        ("first_frame", np.array([part.start for part in parts], np.int32)),
+        ("n_frames", np.array([part.n_frames for part in parts], np.int32)),
+        ("offset_yx", np.array([part.offset_px for part in parts], np.float32)),
+        ("correlation", np.array([part.correlation for part in parts], np.float32)),
+        ("found", found.reshape(len(parts), len(ids))),
+        ("valid", np.array([part.valid for part in parts], np.uint8)),
+        ("mean", np.array([part.mean for part in parts], np.float32)),
+    ):
+        _dense(file, f"recordings/{name}", values)
 
 
 def _text(value: str) -> str:
@@ -468,6 +487,35 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
         diameter_px=float(file.attrs["diameter_px"]),
         name=str(file.attrs["name"]),
         info=info,
+        parts=_read_parts(file, rois, n_frames) if "recordings" in file else (),
+    )
+
+
+def _read_parts(file: Any, rois: RoiSet, n_frames: int) -> tuple[Part, ...]:
+    names = _read_strings(file, "recordings/name")
+    n = len(names)
+    starts = _take(file, "recordings/first_frame", np.int32, (n,)).tolist()
+    lengths = _take(file, "recordings/n_frames", np.int32, (n,)).tolist()
+    if starts != np.cumsum([0, *lengths])[:-1].tolist() or sum(lengths) != n_frames:
+        msg = "the recordings do not follow one another"
+        raise ValueError(msg)
+    offsets = _take(file, "recordings/offset_yx", np.float32, (n, 2)).tolist()
+    correlation = _take(file, "recordings/correlation", np.float32, (n,)).tolist()
+    found = _take(file, "recordings/found", np.bool_, (n, len(rois)))
+    valid = _take(file, "recordings/valid", np.bool_, (n, *rois.frame_shape))
+    mean = _take(file, "recordings/mean", np.float32, (n, *rois.frame_shape))
+    return tuple(
+        Part(
+            name=names[i],
+            start=starts[i],
+            stop=starts[i] + lengths[i],
+            offset_px=(offsets[i][0], offsets[i][1]),
+            correlation=correlation[i],
+            valid=valid[i],
+            mean=mean[i],
+            found=tuple(rois.ids[k] for k in np.flatnonzero(found[i])),
+        )
+        for i in range(n)
     )
 
 

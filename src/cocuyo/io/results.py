@@ -29,14 +29,18 @@ from cocuyo.io.resultfile import (
 )
 from cocuyo.io.tables import (
     write_event_table,
+    write_part_table,
     write_raster_table,
     write_roi_table,
+    write_shift_table,
     write_trace_table,
 )
 
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
+PARTS_FOLDER = "recordings"
+"""Folder with the tables of each recording of an experiment."""
 WORK_FOLDER = "work"
 """Folder inside the partial folder where a run keeps what it needs to resume."""
 REPLACED_EDITS_FILE = "edits.replaced.jsonl"
@@ -346,11 +350,14 @@ def _write_files(
     probability = np.asarray(result.probability, np.float32)
     write_tiff(partial / "probability.tif", probability, pixel_size_um=size)
     write_roi_table(partial / "rois.csv", result)
-    write_event_table(partial / "events.csv", result)
-    write_trace_table(partial / "traces.csv", result, result.traces.delta_f_over_f, digits=6)
-    # Float32 holds seven digits; counts above a million keep their units.
-    write_trace_table(partial / "traces_raw.csv", result, result.traces.raw, digits=7)
-    write_raster_table(partial / "raster.csv", result)
+    _write_activity(partial, result)
+    for i, part in enumerate(result.parts):
+        place = partial / PARTS_FOLDER / part.name
+        place.mkdir(parents=True)
+        own = result.part(i)
+        _write_activity(place, own)
+        write_part_table(place / "rois.csv", own, part)
+        write_shift_table(place / "shifts.csv", own)
     write_roi_set(partial / "rois.zip", rois)
     page = report_html(result) if callable(report_html) else report_html
     if page is None:
@@ -358,8 +365,30 @@ def _write_files(
     (partial / "report.html").write_text(page, encoding="utf-8", errors="replace", newline="\n")
 
 
+def _write_activity(folder: Path, result: Result) -> None:
+    """Write the tables that have a row for each frame or event."""
+    write_event_table(folder / "events.csv", result)
+    write_trace_table(folder / "traces.csv", result, result.traces.delta_f_over_f, digits=6)
+    # Float32 holds seven digits; counts above a million keep their units.
+    write_trace_table(folder / "traces_raw.csv", result, result.traces.raw, digits=7)
+    write_raster_table(folder / "raster.csv", result)
+
+
 def _run_record(result: Result) -> dict[str, Any]:
     info = result.info
+    recordings = [
+        {
+            "name": part.name,
+            "paths": [e["path"] for e in info.inputs if e.get("recording") == part.name],
+            "first_frame": part.start,
+            "n_frames": part.n_frames,
+            "start_s": float(result.times_s[part.start]),
+            "offset_yx_px": list(part.offset_px),
+            "correlation": part.correlation,
+            "n_found": len(part.found),
+        }
+        for part in result.parts
+    ]
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -373,6 +402,7 @@ def _run_record(result: Result) -> dict[str, Any]:
         "diameter_px": result.diameter_px,
         "n_candidates": len(result.rois),
         "n_accepted": int(result.rois.accepted.sum()),
+        **({"recordings": recordings} if recordings else {}),
         **{name: getattr(info, name) for name in RunInfo.__dataclass_fields__},
     }
 
@@ -573,6 +603,8 @@ def _check(result: Result) -> None:
         ("raster", result.raster, per_trace),
         ("probability", result.probability, frame_shape),
         ("valid", result.valid, frame_shape),
+        *((f"valid of {part.name}", part.valid, frame_shape) for part in result.parts),
+        *((f"mean of {part.name}", part.mean, frame_shape) for part in result.parts),
         ("shifts", result.motion.shifts, (n_frames, 2)),
         ("confidence", result.motion.confidence, (n_frames,)),
         ("flags", result.motion.flags, (n_frames,)),
@@ -587,6 +619,18 @@ def _check(result: Result) -> None:
     if len(rois.reasons) != n_rois or len(set(rois.ids)) != n_rois:
         msg = f"{n_rois} ROIs need as many different ids and as many reasons."
         raise ResultError(msg)
+    parts = result.parts
+    ends = [0, *(part.stop for part in parts)]
+    if parts and (ends[-1] != n_frames or [part.start for part in parts] != ends[:-1]):
+        msg = f"The recordings must follow one another and hold all {n_frames} frames."
+        raise ResultError(msg)
+    if len({part.name.casefold() for part in parts}) != len(parts):
+        msg = "The recordings need different names; each is a folder of its tables."
+        raise ResultError(msg)
+    for part in parts:
+        if part.name != Path(part.name).name or part.name in ("", ".", ".."):
+            msg = f"The recording's name {part.name!r} is no name of a folder; give it another."
+            raise ResultError(msg)
     events = result.events
     frames = np.concatenate([events.onset, events.peak, events.offset])
     if len(events) and not (

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray, read_rows
+from cocuyo.core import AnyArray, Movie, RecordingError, TimeArray
 
 # What a camera or a stage can have; outside it the file's entry is a left-over default.
 FRAME_RATE_RANGE_HZ = (1e-4, 1000.0)
@@ -411,50 +411,20 @@ class RawMovie:
         return frames
 
 
-class PartOfMovie:
-    """Some frames of another movie.
-
-    Parameters
-    ----------
-    movie : Movie
-        The movie.
-    start, stop : int
-        First frame, and the one after the last.
-    """
-
-    def __init__(self, movie: Movie, start: int, stop: int) -> None:
-        self._movie = movie
-        self._start = start
-        self.shape = (stop - start, *movie.shape[1:])
-        self.dtype = movie.dtype
-
-    def read(self, start: int, stop: int) -> AnyArray:
-        """Read frames ``start`` to ``stop`` (excluded) as an array (T, Y, X)."""
-        stop = min(stop, self.shape[0])
-        return self._movie.read(self._start + start, self._start + max(start, stop))
-
-    def read_rows(self, start: int, stop: int, top: int, bottom: int) -> AnyArray:
-        """Read rows ``top`` to ``bottom`` (excluded) of some frames."""
-        stop = min(stop, self.shape[0])
-        return read_rows(
-            self._movie, self._start + start, self._start + max(start, stop), top, bottom
-        )
-
-
 class JoinedMovie:
     """Several movies one after the other.
 
     Parameters
     ----------
     movies : sequence of Movie
-        The movies, of one frame size and type.
+        The movies, of one frame size.
     """
 
     def __init__(self, movies: Sequence[Movie]) -> None:
         self._movies = tuple(movies)
         self._starts = np.cumsum([0, *(movie.shape[0] for movie in movies)])
         self.shape = (int(self._starts[-1]), *movies[0].shape[1:])
-        self.dtype = movies[0].dtype
+        self.dtype = np.result_type(*(movie.dtype for movie in movies))
 
     def read(self, start: int, stop: int) -> AnyArray:
         """Read frames ``start`` to ``stop`` (excluded) as an array (T, Y, X)."""

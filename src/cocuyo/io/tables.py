@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cocuyo.core import FLAG_INVALID, FLAG_UNPLACED, AnyArray, BoolArray, Result, TimeArray
+from cocuyo.core import FLAG_INVALID, FLAG_UNPLACED, AnyArray, BoolArray, Part, Result, TimeArray
 
 # Frames handled at once; 1024 frames of 1000 ROIs are 4 MB.
 BLOCK_FRAMES = 1024
@@ -26,6 +26,8 @@ ROI_COLUMNS = (
     "accepted",
     "reason",
 )
+PART_COLUMNS = ("id", "label", "in_view", "found", "n_events")
+SHIFT_COLUMNS = ("time_s", "dy_px", "dx_px", "confidence", "flags")
 EVENT_COLUMNS = ("id", "onset_s", "peak_s", "offset_s", "amplitude")
 
 
@@ -66,6 +68,57 @@ def write_roi_table(path: Path, result: Result) -> None:
     )
 
 
+def write_part_table(path: Path, result: Result, part: Part) -> None:
+    """Write ``rois.csv`` of one recording of an experiment: what it shows of each candidate.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    result : Result
+        The result of this recording (`Result.part`).
+    part : Part
+        Its place in the experiment.
+    """
+    rois = result.rois
+    in_view, counts, found = part.in_view(rois), result.events.count(len(rois)), set(part.found)
+    write_rows(
+        path,
+        PART_COLUMNS,
+        (
+            (name, int(label), int(seen), int(name in found), int(count))
+            for name, label, seen, count in zip(rois.ids, rois.labels, in_view, counts, strict=True)
+        ),
+    )
+
+
+def write_shift_table(path: Path, result: Result) -> None:
+    """Write ``shifts.csv``: where the tissue lies in each frame.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    result : Result
+        Gives times, shifts, confidence and flags.
+    """
+    motion = result.motion
+    write_rows(
+        path,
+        SHIFT_COLUMNS,
+        (
+            (_time(time), _number(dy), _number(dx), _number(confidence), int(flags))
+            for time, (dy, dx), confidence, flags in zip(
+                result.times_s.tolist(),
+                motion.shifts.tolist(),
+                motion.confidence.tolist(),
+                motion.flags.tolist(),
+                strict=True,
+            )
+        ),
+    )
+
+
 def write_event_table(path: Path, result: Result) -> None:
     """Write ``events.csv``: the events of the accepted ROIs, times in seconds.
 
@@ -97,8 +150,8 @@ def write_event_table(path: Path, result: Result) -> None:
 def write_trace_table(path: Path, result: Result, values: AnyArray, *, digits: int) -> None:
     """Write one row for each frame: the time, then a column for each accepted ROI.
 
-    Frames that could not be placed are interpolated in time between their neighbours, so
-    that every value is finite.
+    Frames that could not be placed are interpolated in time between their neighbours of the same
+    recording, so that every value is finite.
 
     Parameters
     ----------
@@ -112,7 +165,8 @@ def write_trace_table(path: Path, result: Result, values: AnyArray, *, digits: i
         Significant digits.
     """
     bad = (result.motion.flags & (FLAG_UNPLACED | FLAG_INVALID)) != 0
-    fill = _GapFiller(values, bad, result.times_s, result.rois.accepted)
+    ends = [part.stop for part in result.parts] or [result.n_frames]
+    fill = _GapFiller(values, bad, result.times_s, result.rois.accepted, ends)
     line = "," + ",".join([f"%.{digits}g"] * int(result.rois.accepted.sum()))
 
     def text(start: int, stop: int) -> Iterator[str]:
@@ -148,19 +202,29 @@ class _GapFiller:
     """Traces of the accepted ROIs with unusable frames interpolated, block by block."""
 
     def __init__(
-        self, values: AnyArray, bad: BoolArray, times_s: TimeArray, accepted: BoolArray
+        self,
+        values: AnyArray,
+        bad: BoolArray,
+        times_s: TimeArray,
+        accepted: BoolArray,
+        ends: Sequence[int],
     ) -> None:
         self._values = values
         self._bad = bad
         self._times = times_s
         self._good = np.flatnonzero(~bad)
         self._accepted = np.flatnonzero(accepted)
+        # Usable frames of each recording; none of another stands for its own.
+        self._ends = np.asarray(ends)
+        self._good_of = np.split(self._good, np.searchsorted(self._good, self._ends[:-1]))
 
     def block(self, start: int, stop: int) -> AnyArray:
         block = np.array(self._values[:, start:stop], dtype=np.float64)[self._accepted]
         if self._good.size:
             for frame in np.flatnonzero(self._bad[start:stop]):
-                block[:, frame] = self._between(start + int(frame))
+                good = self._good_of[int(np.searchsorted(self._ends, start + frame, "right"))]
+                if good.size:
+                    block[:, frame] = self._between(start + int(frame), good)
         # Anything else that is not finite belongs to a single ROI and is rare.
         for row in np.flatnonzero(~np.isfinite(block).all(axis=1)):
             trace = np.asarray(self._values[int(self._accepted[row]), :], dtype=np.float64)
@@ -175,11 +239,11 @@ class _GapFiller:
                 block[row] = 0.0
         return block
 
-    def _between(self, frame: int) -> AnyArray:
+    def _between(self, frame: int, good: AnyArray) -> AnyArray:
         """Interpolate between the nearest usable frames; beyond the ends, repeat the last."""
-        right = int(np.searchsorted(self._good, frame))
-        before = int(self._good[max(right - 1, 0)])
-        after = int(self._good[min(right, self._good.size - 1)])
+        right = int(np.searchsorted(good, frame))
+        before = int(good[max(right - 1, 0)])
+        after = int(good[min(right, good.size - 1)])
         first = np.asarray(self._values[:, before], dtype=np.float64)[self._accepted]
         if before == after:
             return first

@@ -10,6 +10,7 @@ from cocuyo.pipeline.curate import (
     shape_key,
 )
 from cocuyo.pipeline.expect import Expected, expect, expected_cost
+from cocuyo.pipeline.experiment import Merged, merge_candidates, segment_experiment
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -41,6 +42,7 @@ __all__ = [
     "Extracted",
     "Finished",
     "Maps",
+    "Merged",
     "Model",
     "ModelSettings",
     "PipelineConfig",
@@ -61,9 +63,11 @@ __all__ = [
     "finish_mask",
     "hash_weights",
     "load_model",
+    "merge_candidates",
     "retrace",
     "retrace_one",
     "segment",
+    "segment_experiment",
     "settings_of",
     "shape_key",
     "trace_patch",

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pydantic import ValidationError
@@ -24,10 +24,11 @@ from cocuyo.core import (
     ignore_progress,
 )
 from cocuyo.core.curation import Activity, Curation, Edit, active_edits, apply_edits, curate
-from cocuyo.pipeline.finish import extract_traces
+from cocuyo.pipeline.finish import extract_traces, read_activity
 from cocuyo.pipeline.model import load_model
+from cocuyo.pipeline.parts import extract_in_view, join_events, join_extracted, stretches
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.postprocessing import EventJudge, correct_traces, find_events, interpolate_frames
+from cocuyo.postprocessing import EventJudge, find_events
 
 _NAMED = 5
 
@@ -71,8 +72,8 @@ def retrace(
 ) -> Activity:
     """Read the traces of new shapes, with the shifts, settings and judge of the result.
 
-    One pass over the recording. The surround of a shape avoids all candidates of the result, so
-    that its traces do not depend on the other edits.
+    One pass over the recording; those of an experiment are read one by one. The surround of a shape
+    avoids all candidates of the result, so that its traces do not depend on the other edits.
 
     Parameters
     ----------
@@ -109,16 +110,30 @@ def retrace(
     config, judge = settings_of(result)
     cells = np.zeros(result.valid.size, np.bool_)
     cells[result.rois.footprints.indices] = True
-    found = extract_traces(
-        recording,
-        result.motion,
-        rois.footprints,
-        valid=result.valid & ~cells.reshape(result.valid.shape),
-        config=config,
-        diameter_px=result.diameter_px,
-        judge=judge,
-        progress=progress,
-        stage="extracting traces of new shapes",
+    free = ~cells.reshape(result.valid.shape)
+    how: dict[str, Any] = {
+        "config": config,
+        "diameter_px": result.diameter_px,
+        "judge": judge,
+        "progress": progress,
+        "stage": "extracting traces of new shapes",
+    }
+    found = join_extracted(
+        [
+            extract_traces(
+                recording, result.motion, rois.footprints, valid=result.valid & free, **how
+            )
+            if one.part is None
+            else extract_in_view(
+                one.cut(recording),
+                one.motion(result),
+                rois,
+                one.part,
+                valid=one.part.valid & free,
+                **how,
+            )
+            for one in stretches(result)
+        ]
     )
     return Activity(rois.ids, found.traces, found.raster, found.events)
 
@@ -154,15 +169,26 @@ def events_from(
     config, _ = settings_of(result, with_judge=False)
     parts = []
     for row, threshold in enumerate(np.asarray(thresholds_sd, np.float64).tolist()):
-        one = find_events(
-            np.asarray(traces.delta_f_over_f[row : row + 1], np.float32),
-            frame_rate_hz=result.frame_rate_hz,
-            usable=_usable(result),
-            config=config.validation.model_copy(update={"threshold_sd": threshold}),
-        )
+        moved = config.validation.model_copy(update={"threshold_sd": threshold})
         own = _rows(traces, slice(row, row + 1))
-        own = replace(own, dog=one.dog, threshold=one.threshold)
-        parts.append(Activity((ids[row],), own, one.raster, one.events))
+        spans = [stretch.frames for stretch in stretches(result)]
+        found = [
+            find_events(
+                np.asarray(own.delta_f_over_f[:, span], np.float32),
+                frame_rate_hz=result.frame_rate_hz,
+                usable=_usable(result)[span],
+                config=moved,
+            )
+            for span in spans
+        ]
+        own = replace(
+            own,
+            dog=np.concatenate([one.dog for one in found], axis=1),
+            threshold=found[0].threshold,
+        )
+        raster = np.concatenate([one.raster for one in found], axis=1)
+        events = join_events([one.events for one in found], [span.start for span in spans])
+        parts.append(Activity((ids[row],), own, raster, events))
     return _stack(result, parts)
 
 
@@ -284,30 +310,20 @@ def _from_parts(
         share = (area[rows] / area[rows].sum()).astype(np.float32)
         raw = (share @ result.traces.raw[rows])[None]
         neuropil = (share @ result.traces.neuropil[rows])[None]
-        corrected = correct_traces(
-            interpolate_frames(raw, usable),
-            interpolate_frames(neuropil, usable),
-            frame_rate_hz=result.frame_rate_hz,
-            config=config.traces,
+        joined = join_extracted(
+            [
+                read_activity(
+                    raw[:, one.frames],
+                    neuropil[:, one.frames],
+                    usable=usable[one.frames],
+                    frame_rate_hz=result.frame_rate_hz,
+                    config=config,
+                    judge=judge,
+                )
+                for one in stretches(result)
+            ]
         )
-        activity = find_events(
-            corrected.delta_f_over_f,
-            frame_rate_hz=result.frame_rate_hz,
-            usable=usable,
-            judge=judge,
-            config=config.validation,
-        )
-        traces = Traces(
-            raw,
-            neuropil,
-            corrected.coefficient,
-            corrected.corrected,
-            corrected.delta_f_over_f,
-            activity.dog,
-            activity.threshold,
-            corrected.noise,
-        )
-        made[i] = Activity((state.rois.ids[i],), traces, activity.raster, activity.events)
+        made[i] = Activity((state.rois.ids[i],), joined.traces, joined.raster, joined.events)
     warnings.append(
         f"The recording could not be read ({str(error).rstrip('.')}): the traces of {_names(ids)} "
         "are the mean of those of the ROIs that were merged, weighted by their pixels."

@@ -7,8 +7,6 @@ import numpy as np
 from scipy import sparse
 
 from cocuyo.core import (
-    FLAG_INVALID,
-    FLAG_UNPLACED,
     AnyArray,
     BoolArray,
     Events,
@@ -24,23 +22,19 @@ from cocuyo.core import (
     ignore_progress,
 )
 from cocuyo.pipeline.analysis import Analysis, analyse
+from cocuyo.pipeline.field import measure_field_shift
 from cocuyo.pipeline.finish import Extracted, Finished, extract_traces
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.run import Clock, assemble, choose_diameter, report_motion
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import require_frames
 from cocuyo.postprocessing import EventJudge
-from cocuyo.preprocessing import MotionConfig, place_frames, start_motion
 from cocuyo.segmentation import TemporalState
 
 _NAMED = 5
 """ROIs that a sentence names; rois.csv has them all."""
 _MOVED_PX = 1.0
 """Shift between two fields below which the ROIs sit where they sat, in pixels."""
-_SAME_FIELD = 0.7
-"""Confidence of a shift between two mean pictures from which they show one field. Two parts of one
-recording have 0.98 and more in simulations, 0.85 in a miniscope's; two fields 0.25 at most, but
-0.54 in movies without structure at rest."""
 _LEFT_SHARE = 0.5
 """A trace from a smaller share of an ROI's pixels is warned about."""
 
@@ -263,38 +257,22 @@ def _compare(
     warnings: list[str],
 ) -> RoiSet:
     """Find the shift of the field since the ROIs were made, and move them by it or warn."""
-    shift = _shift_between(reference, analysis.maps.mean, diameter_px)
-    if shift is None:
+    shift = measure_field_shift(analysis.maps.mean, reference, diameter_px=diameter_px)
+    if not shift.same:
         what = "The mean picture does not resemble that of the ROIs' own recording"
         if align:
             msg = f"{what}, so they cannot be aligned; is it the same field of view?"
             raise ResultError(msg)
         warnings.append(f"{what}; look whether the ROIs sit on cells.")
         return rois
-    dy, dx = shift
-    moved = (
-        f"The field lies {abs(dy):.1f} px {'down' if dy > 0 else 'up'} and {abs(dx):.1f} px "
-        f"{'right' if dx > 0 else 'left'} of where it lay in the recording of the ROIs"
-    )
+    dy, dx = shift.offset_px
+    moved = f"The field lies {shift.describe()} of where it lay in the recording of the ROIs"
     if align:
         notes.append(f"{moved}; they were moved by as many whole pixels.")
         return _move(rois, round(dy), round(dx))
     if np.hypot(dy, dx) >= _MOVED_PX:
         warnings.append(f"{moved}, and they were not moved (--align moves them).")
     return rois
-
-
-def _shift_between(
-    reference: FloatArray, mean: FloatArray, diameter_px: float
-) -> tuple[float, float] | None:
-    """Place one mean picture on the other, as motion correction places a frame."""
-    config = MotionConfig(max_shift_px=float(max(mean.shape)), shrink=False)
-    state = start_motion(reference[None], config=config, diameter_px=diameter_px)
-    motion, _ = place_frames(np.stack([reference, mean]), state)
-    flagged = np.asarray(motion.flags) & (FLAG_UNPLACED | FLAG_INVALID)
-    if flagged.any() or motion.confidence[1] < _SAME_FIELD:
-        return None
-    return float(motion.shifts[1, 0]), float(motion.shifts[1, 1])
 
 
 def _move(rois: RoiSet, dy: int, dx: int) -> RoiSet:

@@ -572,7 +572,7 @@ def extract_traces(
     Extracted
         Traces and their activity.
     """
-    shape, rate = recording.frame_shape, recording.rate_hz
+    shape = recording.frame_shape
     bounds = footprints.indptr
     pixels = [footprints.indices[a:b] for a, b in pairwise(bounds)]
     masks = averaging_weights(pixels, size=shape[0] * shape[1])
@@ -588,13 +588,55 @@ def extract_traces(
         progress=progress,
         stage=stage,
     )
-    usable = np.asarray(motion.flags) == 0
-    raw_filled, ring_filled = interpolate_frames(raw, usable), interpolate_frames(ring, usable)
-    corrected = correct_traces(raw_filled, ring_filled, frame_rate_hz=rate, config=config.traces)
+    return read_activity(
+        raw,
+        ring,
+        usable=np.asarray(motion.flags) == 0,
+        frame_rate_hz=recording.rate_hz,
+        config=config,
+        judge=judge,
+    )
+
+
+def read_activity(
+    raw: FloatArray,
+    neuropil: FloatArray,
+    *,
+    usable: BoolArray,
+    frame_rate_hz: float,
+    config: PipelineConfig,
+    judge: EventJudge | None = None,
+) -> Extracted:
+    """Correct traces, and find the events in them.
+
+    Parameters
+    ----------
+    raw, neuropil : ndarray of float32, shape (n_rois, n_frames)
+        ROIs and their surrounds, in camera counts.
+    usable : ndarray of bool, shape (n_frames,)
+        Frames that count; the others are interpolated.
+    frame_rate_hz : float
+        Frames per second.
+    config : PipelineConfig
+        Settings of traces and validation.
+    judge : EventJudge, optional
+        Judges events; a threshold does if None.
+
+    Returns
+    -------
+    Extracted
+        Traces and their activity.
+    """
+    corrected = correct_traces(
+        interpolate_frames(raw, usable),
+        interpolate_frames(neuropil, usable),
+        frame_rate_hz=frame_rate_hz,
+        config=config.traces,
+    )
     find = partial(
         find_events,
         corrected.delta_f_over_f,
-        frame_rate_hz=rate,
+        frame_rate_hz=frame_rate_hz,
         usable=usable,
         config=config.validation,
     )
@@ -602,7 +644,7 @@ def extract_traces(
     activity = clear if judge is None else find(judge=judge)
     traces = Traces(
         raw,
-        ring,
+        neuropil,
         corrected.coefficient,
         corrected.corrected,
         corrected.delta_f_over_f,

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from cocuyo.core import (
+    IN_VIEW_SHARE,
     AnyArray,
     BoolArray,
     LabelArray,
@@ -20,6 +21,7 @@ from cocuyo.core import (
 from cocuyo.core.curation import Activity
 from cocuyo.pipeline.curate import settings_of
 from cocuyo.pipeline.finish import Extracted, extract_traces
+from cocuyo.pipeline.parts import join_extracted, no_activity, stretches
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import EventJudge
 
@@ -169,15 +171,25 @@ def retrace_one(
     config, judge = settings_of(result)
     cells = np.zeros(result.valid.size, np.bool_)
     cells[result.rois.footprints.indices] = True
-    found = trace_patch(
-        recording,
-        result.motion,
-        index,
-        cells=cells.reshape(result.valid.shape),
-        valid=result.valid,
-        config=config,
-        diameter_px=result.diameter_px,
-        judge=judge,
-        progress=progress,
-    )
-    return Activity((name,), found.traces, found.raster, found.events)
+    found = []
+    for one in stretches(result):
+        view = result.valid if one.part is None else one.part.valid
+        seen = index if one.part is None else index[view.ravel()[index]]
+        if len(seen) == 0 or len(seen) < IN_VIEW_SHARE * len(index):
+            found.append(no_activity(1, one.frames.stop - one.frames.start))
+            continue
+        found.append(
+            trace_patch(
+                one.cut(recording),
+                one.motion(result),
+                seen,
+                cells=cells.reshape(result.valid.shape),
+                valid=view,
+                config=config,
+                diameter_px=result.diameter_px,
+                judge=judge,
+                progress=progress,
+            )
+        )
+    joined = join_extracted(found)
+    return Activity((name,), joined.traces, joined.raster, joined.events)

@@ -44,7 +44,7 @@ from cocuyo.pipeline.stream import Setup, require_frames, set_up
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
-_FIRST_PASS, _SO_FAR = "first_pass.npz", "so_far.npz"
+_FIRST_PASS = "first_pass.npz"
 _KEEP_S, _KEEP_SHARE = 5.0, 0.05
 """Seconds between two checkpoints of the first pass: what a kill costs at most. Where a disk is so
 slow that they would take more than this share of the time, they are rarer."""
@@ -149,22 +149,18 @@ def segment(
             n_threads=n_threads,
         )
     with clock.measure("segmenting"):
-        key = "" if work is None else _run_key(recording, loaded, settings, networks, exclude)
-        analysis = None if work is None else kept_analysis(work / _FIRST_PASS, key=key)
-        if analysis is not None:
-            notes.append("The maps were taken over from a run that was stopped before its end.")
-        else:
-            setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
-            if begun is not None:
-                analysis = _take_over(begun, recording, setup, networks, notes)
-            if analysis is None:
-                analysis = _first_pass(recording, setup, networks, work, key, notes, progress)
-            if work is not None:
-                try:
-                    keep_analysis(work / _FIRST_PASS, analysis, key=key)
-                    (work / _SO_FAR).unlink(missing_ok=True)
-                except OSError as error:  # a full disk: the result's own message will say it
-                    notes.append(f"The maps could not be kept for a second start ({error}).")
+        analysis = first_pass(
+            recording,
+            model=loaded,
+            settings=settings,
+            diameter_px=diameter_px,
+            networks=networks,
+            exclude=exclude,
+            kept=None if work is None else work / _FIRST_PASS,
+            begun=begun,
+            notes=notes,
+            progress=progress,
+        )
     report_motion(analysis, settings, notes, warnings)
     with clock.measure("finishing"):
         found = find_rois(
@@ -190,6 +186,69 @@ def segment(
         warnings=warnings,
         notes=notes,
     )
+
+
+def first_pass(
+    recording: Recording,
+    *,
+    model: Model,
+    settings: PipelineConfig,
+    diameter_px: float,
+    networks: Engine | None,
+    exclude: BoolArray | None = None,
+    kept: Path | None = None,
+    begun: FirstPass | None = None,
+    notes: list[str],
+    progress: ProgressCallback = ignore_progress,
+) -> Analysis:
+    """Make the maps of a recording, or take over those that were made before.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    model : Model
+        The model.
+    settings : PipelineConfig
+        Settings of the run.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    networks : Engine or None
+        What runs the networks.
+    exclude : ndarray of bool, shape (n_rows, n_columns), optional
+        Pixels to leave out.
+    kept : Path, optional
+        File in which the maps are kept for a run that is started again after a kill.
+    begun : FirstPass, optional
+        The first pass, made while the recording ran.
+    notes : list of str
+        A sentence is added where maps are taken over.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    Analysis
+        Maps and motion.
+    """
+    key = ""
+    if kept is not None:
+        key = _run_key(recording, model, settings, diameter_px, networks, exclude)
+        analysis = kept_analysis(kept, key=key)
+        if analysis is not None:
+            notes.append("The maps were taken over from a run that was stopped before its end.")
+            return analysis
+    setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
+    analysis = None if begun is None else _take_over(begun, recording, setup, networks, notes)
+    if analysis is None:
+        analysis = _follow(recording, setup, networks, kept, key, notes, progress)
+    if kept is not None:
+        try:
+            keep_analysis(kept, analysis, key=key)
+            _so_far(kept).unlink(missing_ok=True)
+        except OSError as error:  # a full disk: the result's own message will say it
+            notes.append(f"The maps could not be kept for a second start ({error}).")
+    return analysis
 
 
 def assemble(
@@ -236,19 +295,14 @@ def assemble(
     Result
         The result.
     """
-    info = RunInfo(
-        preset=model.settings.preset,
-        model=model.settings.name,
-        model_folder="" if model.shipped else str(model.folder.resolve()),
-        settings=settings.model_dump(mode="json"),
+    info = describe_run(
+        model,
+        settings=settings,
+        networks=networks,
         seed=seed,
-        versions=library_versions(),
-        engine=networks.name if networks is not None else "none",
-        precision=networks.precision if networks is not None else "f32",
         timings_s=timings_s,
-        peak_memory_mb=_peak_memory_mb(),
-        warnings=tuple(warnings),
-        notes=tuple(notes),
+        warnings=warnings,
+        notes=notes,
     )
     maps = analysis.maps
     return Result(
@@ -275,11 +329,16 @@ def assemble(
     )
 
 
-def _first_pass(
+def _so_far(kept: Path) -> Path:
+    """Where the unfinished first pass lies beside the finished one."""
+    return kept.with_suffix(".so_far.npz")
+
+
+def _follow(
     recording: Recording,
     setup: Setup,
     networks: Engine | None,
-    work: Path | None,
+    kept: Path | None,
     key: str,
     notes: list[str],
     progress: ProgressCallback,
@@ -292,9 +351,9 @@ def _first_pass(
         frame_shape=recording.frame_shape,
         n_steps=n_frames // setup.frames_per_step,
     )
-    if work is None:
+    if kept is None:
         return follow(first, recording, progress=progress)
-    path = work / _SO_FAR
+    path = _so_far(kept)
     if take_up_first_pass(path, first, key=key):
         notes.append(
             f"The first {first.n_frames} of {n_frames} frames were taken over from a run that was "
@@ -316,6 +375,54 @@ def _first_pass(
         due = now + max(_KEEP_S, (now - start) / _KEEP_SHARE)
 
     return follow(first, recording, progress=progress, after_block=keep)
+
+
+def describe_run(
+    model: Model,
+    *,
+    settings: PipelineConfig,
+    networks: Engine | None,
+    seed: int,
+    timings_s: dict[str, float],
+    warnings: list[str],
+    notes: list[str],
+) -> RunInfo:
+    """Say how a result came about.
+
+    Parameters
+    ----------
+    model : Model
+        The model that was used.
+    settings : PipelineConfig
+        Settings of the run.
+    networks : Engine or None
+        What ran the networks.
+    seed : int
+        To be recorded.
+    timings_s : dict of float
+        Wall time of each stage, in seconds.
+    warnings, notes : list of str
+        What the user should know.
+
+    Returns
+    -------
+    RunInfo
+        All of it, without what was read.
+    """
+    return RunInfo(
+        preset=model.settings.preset,
+        model=model.settings.name,
+        model_folder="" if model.shipped else str(model.folder.resolve()),
+        settings=settings.model_dump(mode="json"),
+        seed=seed,
+        versions=library_versions(),
+        engine=networks.name if networks is not None else "none",
+        precision=networks.precision if networks is not None else "f32",
+        timings_s=timings_s,
+        peak_memory_mb=_peak_memory_mb(),
+        warnings=tuple(warnings),
+        notes=tuple(notes),
+    )
 
 
 def _take_over(
@@ -365,6 +472,7 @@ def _run_key(
     recording: Recording,
     model: Model,
     settings: PipelineConfig,
+    diameter_px: float,
     networks: Engine | None,
     exclude: BoolArray | None,
 ) -> str:
@@ -374,7 +482,7 @@ def _run_key(
         settings.model_dump(mode="json"),
         (networks.name, networks.precision) if networks is not None else None,
         (recording.frame_shape, recording.n_frames, str(recording.movie.dtype)),
-        (recording.rate_hz, recording.pixel_size_um, recording.diameter_um),
+        (recording.rate_hz, recording.pixel_size_um, recording.diameter_um, diameter_px),
     )
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     digest.update(hash_weights(model, method=settings.method).encode())

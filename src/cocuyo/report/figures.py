@@ -236,7 +236,7 @@ def shift_figure(result: Result) -> str:
     middle, half = (low + high) / 2, max((high - low) / 2 * 1.08, 0.25)
     low, high = middle - half, middle + half
     axis = TimeAxis(result)
-    parts = [axis.draw(top + height), axis.frame(top, height)]
+    parts = [axis.draw(top + height), axis.frame(top, height), axis.borders(top, height)]
     for tick in nice_ticks(low, high, 5):
         y = top + height * (high - tick) / (high - low)
         parts.append(left_tick(y, f"{tick:g}".replace("-", "−")))
@@ -285,7 +285,7 @@ def raster_figure(result: Result) -> str:
     row = min(14.0, max(760 / max(n, 1), 0.5))
     top, height, side = 12, max(n * row, 30.0), 130
     axis = TimeAxis(result, right=side + 28)
-    parts = [axis.draw(top + height), axis.frame(top, height)]
+    parts = [axis.draw(top + height), axis.frame(top, height), axis.borders(top, height)]
     rows = [active_runs(np.asarray(result.raster[int(roi)], np.bool_)) for roi in accepted]
     bins = min(result.n_frames, 4 * WIDTH)
     columns = [pool_runs(runs, bins, result.n_frames) for runs in rows]
@@ -386,6 +386,7 @@ class TimeAxis:
         step = float(np.median(np.diff(times))) if len(times) > 1 else 1 / result.frame_rate_hz
         self._end = float(times[-1]) + step if len(times) else 1.0
         self._is_long = self._end > _LONG_S
+        self._borders = [(part.start, part.name) for part in result.parts[1:]]
         self.depth = 66 if self._is_long else 44
 
     def x(self, frame: float) -> float:
@@ -401,6 +402,14 @@ class TimeAxis:
         return (
             f'<rect class="box" x="{self.left}" y="{top}" width="{self.width}" '
             f'height="{height:.1f}"/>'
+        )
+
+    def borders(self, top: float, height: float) -> str:
+        """Draw a line where a recording of an experiment begins; none for a single one."""
+        return "".join(
+            f'<path class="border" d="M{self.x(frame):.1f} {top}v{height:.1f}">'
+            f"<title>{html.escape(name)} begins</title></path>"
+            for frame, name in self._borders
         )
 
     def draw(self, y: float) -> str:

@@ -147,6 +147,10 @@
         const inset = k === 2 ? 4 : 0;
         g.fillRect(x, top + inset, Math.max(xOf(to, width) - x, 1), panelHeight - 2 * inset);
       }
+      for (const border of data.borders) { // where a recording of an experiment begins
+        const x = xOf(border, width);
+        line(g, x, top, x, top + panelHeight, colour("ink"), [4, 3]);
+      }
       let scale = null;
       if (k < 2) {
         const values = signal(now, k);

@@ -33,6 +33,7 @@ MAX_ROWS = 3000
 
 _TRACE_BYTES = 6_000_000
 _MAX_RUNS = 300  # active stretches listed for an ROI of the viewer, then merged
+_PART_PICTURES = 6  # recordings of an experiment whose mean the reader may look at
 _SETTINGS_CHARACTERS = 200_000
 _MESSAGES = 200
 _REASON_CHARACTERS = 300
@@ -97,6 +98,7 @@ def render_report(result: Result) -> str:
     body = [
         _header(result),
         _messages(result),
+        _recordings(result),
         _field(result, shown),
         _motion(result),
         _raster(result),
@@ -270,12 +272,47 @@ def _nothing_found(result: Result) -> str:
     )
 
 
+def _recordings(result: Result) -> str:
+    """List the recordings of an experiment; nothing for a single one."""
+    if not result.parts:
+        return ""
+    times, accepted = np.asarray(result.times_s, np.float64), result.rois.accepted
+    heads = ["recording", "frames", "begins / s", "field moved / px", "correlation"]
+    heads += ["neurons in it alone", "neurons in view"]
+    head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in heads)
+    rows = []
+    for part in result.parts:
+        dy, dx = (round(value, 1) + 0.0 for value in part.offset_px)  # no −0.0
+        values = (
+            part.name,
+            f"{part.start} to {part.stop - 1}",
+            f"{times[part.start]:.6g}",
+            f"{dy:+.1f} down, {dx:+.1f} right".replace("-", "−"),
+            f"{part.correlation:.2f}",
+            str(len(part.found)),
+            str(int((accepted & part.in_view(result.rois)).sum())),
+        )
+        rows.append("".join(f"<td>{_escape(value)}</td>" for value in values))
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return (
+        "<section><h2>Recordings of the experiment</h2><p>One set of ROIs for all of them, in the "
+        "coordinates of the first. They follow one another here without the pauses between them; "
+        "dashed lines mark where one begins. The correlation is that of its mean picture with the "
+        "first one's, laid over each other. Tables of each alone are in "
+        '<code>recordings</code>.</p><div class="scroll"><table class="parts">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></section>"
+    )
+
+
 def _field(result: Result, shown: Sequence[int]) -> str:
     images = dict(result.projections)
     images["probability"] = result.probability
     if _given(result):
         del images["probability"]  # no network has seen this recording
     available = [(key, text) for key, text in _PICTURES if key in images]
+    for i, part in enumerate(result.parts[:_PART_PICTURES]):
+        images[f"part-{i}"] = part.mean
+        available.append((f"part-{i}", f"mean of {part.name}, corrected"))
     if not available:
         return ""
     rows, columns = result.rois.frame_shape
@@ -470,6 +507,7 @@ def _provenance(result: Result) -> str:
     ]
     for entry in info.inputs[:50]:
         text = str(entry.get("path", ""))
+        text += f" ({entry['recording']})" if "recording" in entry else ""
         if entry.get("sha256"):
             text += f" (sha256 {entry['sha256']})"
         lines.append((f"input ({entry['role']})" if "role" in entry else "input", text))
@@ -523,6 +561,7 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
         "nPoints": traces.n_points,
         "framesPerBin": traces.frames_per_bin,
         "end": float(ends[-1]) if len(ends) else 1.0,
+        "borders": [round(float(times[part.start]), 4) for part in result.parts[1:]],
     }
 
 

@@ -252,6 +252,7 @@ class Session:
             "min_score": self._min_score_found(),
             "warnings": list(result.info.warnings),
             "task": result.info.task,
+            "recordings": [{"name": part.name, "start": part.start} for part in result.parts],
         }
 
     def _min_score_found(self) -> float | None:

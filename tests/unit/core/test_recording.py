@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from cocuyo.core import ArrayMovie, MissingFrameRateError, Movie, Recording, RecordingError
+from cocuyo.core import (
+    ArrayMovie,
+    MissingFrameRateError,
+    Movie,
+    Recording,
+    RecordingError,
+    read_rows,
+)
 
 
 def movie(n_frames=7, rows=3, columns=5):
@@ -84,3 +91,16 @@ def test_what_the_user_says_replaces_what_the_file_says_and_nothing_else():
     assert recording.frame_rate_hz == 4.0
     with pytest.raises(RecordingError):
         recording.with_metadata(pixel_size_um=-1.0)
+
+
+def test_a_cut_recording_has_the_frames_and_times_asked_for():
+    frames = np.arange(60, dtype=np.uint16).reshape(10, 2, 3)
+    whole = Recording.from_array(frames, frame_rate_hz=5.0).with_metadata(
+        timestamps_s=np.arange(10) * 0.25
+    )
+    part = whole.cut(4, 9)
+    assert part.n_frames == 5
+    np.testing.assert_array_equal(part.movie.read(1, 99), frames[5:9])
+    np.testing.assert_array_equal(read_rows(part.movie, 0, 2, 1, 2), frames[4:6, 1:2])
+    np.testing.assert_allclose(part.times_s, np.arange(5) * 0.25)
+    assert whole.cut(0, 3).movie.shape == (3, 2, 3)

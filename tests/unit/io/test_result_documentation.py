@@ -6,7 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from synthetic_result import make_result
+from synthetic_result import make_experiment
 
 from cocuyo.io import save_result
 
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "result-folder.md"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_result(make_result(), tmp_path_factory.mktemp("doc") / "slice.cocuyo")
+    return save_result(make_experiment(), tmp_path_factory.mktemp("doc") / "slice.cocuyo")
 
 
 def rows():
@@ -28,7 +28,7 @@ def rows():
 
 
 def test_every_data_set_is_documented_with_its_type_and_shape(folder):
-    result = make_result()
+    result = make_experiment()
     sizes = {
         "n": 6,
         "T": 120,
@@ -37,6 +37,7 @@ def test_every_data_set_is_documented_with_its_type_and_shape(folder):
         "2": 2,
         "p": result.rois.footprints.nnz,
         "e": len(result.events),
+        "r": len(result.parts),
     }
     documented = {path: (kind, shape) for path, kind, shape in rows()}
     projections = documented.pop("/images/projections/*")
@@ -63,7 +64,7 @@ def test_the_python_example_runs(folder, monkeypatch):
     example = re.search(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.S).group(1)
     names = {}
     exec(example, names)
-    result = make_result()
+    result = make_experiment()
     assert names["traces"].shape == (5, 120)
     y, x, weights = result.rois.pixels(0)
     np.testing.assert_array_equal(names["first"][y, x], weights.astype(np.float64))

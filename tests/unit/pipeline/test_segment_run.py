@@ -528,7 +528,7 @@ def test_what_was_kept_of_another_recording_is_not_gone_on_with(
     other = make_movie(n_frames=N_FRAMES, seed=9)
     with pytest.raises(KeyboardInterrupt):
         run(way, other.recording(), work=tmp_path, progress=stop_at(100))
-    assert [path.name for path in tmp_path.iterdir()] == ["so_far.npz"]
+    assert [path.name for path in tmp_path.iterdir()] == ["first_pass.so_far.npz"]
     found = run(way, movie.recording(), work=tmp_path)
     assert not any("taken over" in text for text in found.info.notes)
     expect_equal(found, run(way, movie.recording()))

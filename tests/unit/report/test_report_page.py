@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from synthetic_result import make_result
+from synthetic_result import BORDER, make_experiment, make_result
 
 import cocuyo.report.page as page_module
 from cocuyo.core import FLAG_UNPLACED, Events, RoiSet, Traces
@@ -303,3 +303,33 @@ def test_a_page_without_a_given_roi_in_view_says_where_to_look():
     text = text_of(render_report(with_rois(result, accepted=np.zeros(6, np.bool_))))
     assert "No ROI is in view" in text
     assert "frame rate:" not in text
+
+
+# --- Experiments -------------------------------------------------------------------------------
+
+
+def test_the_recordings_of_an_experiment_are_listed_and_their_borders_drawn():
+    result = make_experiment()
+    page = render_report(result)
+    text = text_of(page)
+    assert "Recordings of the experiment" in text
+    first, second = result.parts
+    shown = int((result.rois.accepted & second.in_view(result.rois)).sum())
+    assert f"b 0 to {first.stop - 1} 0 +0.0 down, +0.0 right 1.00 2" in text
+    assert f"a {BORDER} to 119 7 +1.5 down, −2.2 right 0.88 2 {shown}" in text
+    assert data_of(page)["borders"] == [result.times_s[BORDER]]
+    assert page.count('class="border"') == 2
+    assert "mean of a, corrected" in text
+
+
+def test_a_single_recording_has_no_list_and_no_border():
+    page = render_report(make_result())
+    assert "Recordings of the experiment" not in page
+    assert data_of(page)["borders"] == []
+    assert 'class="border"' not in page
+
+
+def test_names_of_recordings_are_text():
+    result = make_experiment(("<b>", "a & b"))
+    assert "<b>" not in render_report(result).replace("<b>1</b>", "")
+    assert "a & b" in text_of(render_report(result))

@@ -169,7 +169,8 @@ export class Picture {
     const { movie } = this;
     $("scrub").value = movie.frame;
     $("scrub").setAttribute("aria-valuetext", `frame ${movie.frame}`);
-    $("when").textContent = `${clock(this.store.times?.[movie.frame] ?? movie.frame / movie.rate)} · frame ${movie.frame}`;
+    const part = this.store.facts.recordings.findLast(({ start }) => start <= movie.frame); // of an experiment
+    $("when").textContent = `${clock(this.store.times?.[movie.frame] ?? movie.frame / movie.rate)} · frame ${movie.frame}${part ? ` · ${part.name.slice(0, 24)}` : ""}`;
   }
 
   /** Frames are shown when time moves: from a picture of the whole, go to the corrected movie. */

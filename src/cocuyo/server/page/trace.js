@@ -199,15 +199,22 @@ export class Trace {
       this.panel(context, place, place.lower, [[this.data.dog, "dog"]], "DoG / sd", true);
       this.drawThreshold(context, place);
     }
-    const x = this.x(this.frame, place);
-    if (x >= LEFT && x <= place.right) {
-      context.strokeStyle = this.colours.cursor;
-      context.lineWidth = 1;
-      context.beginPath();
-      context.moveTo(x, place.upper[0]);
-      context.lineTo(x, place.lower[1]);
-      context.stroke();
-    }
+    context.setLineDash([4, 3]);
+    for (const { start } of this.store.facts.recordings.slice(1)) this.upright(context, place, start, "ink");
+    context.setLineDash([]);
+    this.upright(context, place, this.frame, "cursor");
+  }
+
+  /** A line through both panels, where its frame is in view. */
+  upright(context, place, frame, name) {
+    const x = this.x(frame, place);
+    if (x < LEFT || x > place.right) return;
+    context.strokeStyle = this.colours[name];
+    context.lineWidth = 1;
+    context.beginPath();
+    context.moveTo(x, place.upper[0]);
+    context.lineTo(x, place.lower[1]);
+    context.stroke();
   }
 
   axis(context, place) {
