@@ -220,7 +220,13 @@ def look_at(scaled: FloatArray, usable: BoolArray, *, frame_rate_hz: float) -> T
     return TraceView(seen, group, round(CONTEXT_S * rate) // 2)
 
 
-def pick_onsets(probability: FloatArray, *, frame_rate_hz: float, least: float) -> list[LabelArray]:
+def pick_onsets(
+    probability: FloatArray,
+    *,
+    frame_rate_hz: float,
+    least: float,
+    usable: BoolArray | None = None,
+) -> list[LabelArray]:
     """Choose the frames in which events begin.
 
     The likeliest window first, and no other that shares a frame with it: one event is not
@@ -234,6 +240,8 @@ def pick_onsets(probability: FloatArray, *, frame_rate_hz: float, least: float) 
         Frames per second.
     least : float
         Number of onsets expected in a window from which it holds one.
+    usable : ndarray of bool, shape (n_frames,), optional
+        Frames that were measured; a window without any holds no onset.
 
     Returns
     -------
@@ -244,6 +252,8 @@ def pick_onsets(probability: FloatArray, *, frame_rate_hz: float, least: float) 
     width = 2 * half + 1
     n_frames = probability.shape[1]
     expected = ndimage.uniform_filter1d(probability, width, axis=1, mode="constant") * width
+    if usable is not None:
+        expected[:, ~ndimage.maximum_filter1d(usable, width, mode="constant")] = 0
     onsets = []
     for own, window in zip(probability, expected, strict=True):
         chosen: list[int] = []

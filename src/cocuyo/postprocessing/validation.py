@@ -304,11 +304,10 @@ def find_events(
             np.ones(n_frames, np.bool_) if usable is None else usable,
             frame_rate_hz=frame_rate_hz,
         )
-        # Neither a frame that was not measured nor a trace without noise begins an event.
-        probability[noise == 0] = 0
-        if usable is not None:
-            probability[:, ~usable] = 0
-        begun = pick_onsets(probability, frame_rate_hz=frame_rate_hz, least=config.min_probability)
+        probability[noise == 0] = 0  # nothing begins in a trace without noise
+        begun = pick_onsets(
+            probability, frame_rate_hz=frame_rate_hz, least=config.min_probability, usable=usable
+        )
         spans = _judged(dog, begun, rate=frame_rate_hz, config=config)
     raster = np.zeros((n_rois, n_frames), np.bool_)
     found: list[tuple[int, int, int, int, float]] = []

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fake_judge import random_judge, rise_judge, still_judge
 
 from cocuyo.core import ModelError
 from cocuyo.postprocessing import DILATIONS, TRACE_CHANNELS, EventJudge, look_at, pick_onsets
-from fake_judge import random_judge, rise_judge, still_judge
 
 RATE_HZ = 8.0
 
@@ -156,6 +156,14 @@ def test_a_lower_limit_finds_more():
     probability = at(f10=0.3, f50=0.6)
     assert picked(probability, least=0.5) == [50]
     assert picked(probability, least=0.2) == [10, 50]
+
+
+def test_an_onset_at_a_frame_that_was_not_measured_needs_a_measured_one_beside_it():
+    probability = np.asarray(at(f30=0.9, f60=0.9), np.float32)[None]
+    usable = everywhere(100)
+    usable[30] = usable[55:66] = False
+    (own,) = pick_onsets(probability, frame_rate_hz=RATE_HZ, least=0.5, usable=usable)
+    assert own.tolist() == [30]
 
 
 def test_weights_are_read_back_equal():
