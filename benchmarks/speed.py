@@ -57,6 +57,7 @@ settings = suite2p.default_settings()
 settings["fs"], settings["tau"] = rate, 0.7
 settings["diameter"] = [diameter, diameter]
 settings["run"]["do_deconvolution"] = False
+settings["registration"]["nonrigid"] = False  # as ours: a shift of the whole frame
 db = suite2p.default_db() if hasattr(suite2p, "default_db") else {}
 db.update({"data_path": [str(pathlib.Path(recording).parent)], "save_path0": out,
            "input_format": "tif", "file_list": [recording]})
