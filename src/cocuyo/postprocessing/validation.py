@@ -28,7 +28,8 @@ simulated recordings of the split `validation`, 1 gives 0.1 less."""
 _STRETCH_SHARE = 0.7
 """A judged event whose peak is lower than `active_sd` over this share lasts while the signal is
 above the share."""
-_RISE_S = 0.8  # after its onset, the time in which an event reaches its peak
+_RISE_S = 0.8
+"""A judged event rises as long as its DoG signal reaches a new height within this time."""
 _APART_S = 0.5
 """Two active periods of one ROI that are no further apart are one event by definition (`evaluate`):
 a judged event ends that long before the next."""
@@ -312,10 +313,12 @@ def find_events(
     raster = np.zeros((n_rois, n_frames), np.bool_)
     found: list[tuple[int, int, int, int, float]] = []
     for roi, onset, last in spans.tolist():
-        raster[roi, onset : last + 1] = True
         peak = onset + int(np.argmax(traces[roi, onset : last + 1]))
-        before = traces[roi, max(0, onset - 1) : onset + 1].min()
-        found.append((roi, onset, peak, last, float(traces[roi, peak] - before)))
+        height = float(traces[roi, peak] - traces[roi, max(0, onset - 1) : onset + 1].min())
+        if judge is not None and height <= 0 < onset:
+            continue  # just before the next one, in a trace that falls
+        raster[roi, onset : last + 1] = True
+        found.append((roi, onset, peak, last, height))
     if not found:
         events = Events.empty()
     else:
@@ -352,14 +355,15 @@ def _judged(
 ) -> LabelArray:
     """ROI, first and last frame of each event that a judge found."""
     shortest = max(1, round(config.min_duration_s * rate))
-    rise, apart = max(1, round(_RISE_S * rate)), int(_APART_S * rate + 1e-6) + 1
+    patience, apart = max(1, round(_RISE_S * rate)), int(_APART_S * rate + 1e-6) + 1
     spans = []
     for roi, (signal, own) in enumerate(zip(dog, onsets, strict=True)):
-        ends = np.append(own[1:] - apart, len(signal) - 1)
-        for onset, end in zip(
-            own.tolist(), np.maximum(ends[: len(own)], own).tolist(), strict=True
-        ):
-            last = onset + int(np.argmax(signal[onset : min(onset + rise, end) + 1]))
+        ends = np.maximum(np.append(own[1:] - apart, len(signal) - 1)[: len(own)], own)
+        for onset, end in zip(own.tolist(), ends.tolist(), strict=True):
+            last = t = onset  # climb: a slow rise may begin where the signal is still low
+            while t < min(end, last + patience):
+                t += 1
+                last = t if signal[t] > signal[last] else last
             level = min(config.active_sd, _STRETCH_SHARE * float(signal[last]))
             while last < end and signal[last + 1] > level > 0:
                 last += 1

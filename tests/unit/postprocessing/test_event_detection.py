@@ -309,6 +309,21 @@ def test_of_two_judged_events_the_first_ends_half_a_second_before_the_second(gap
     assert 0.5 < silence < 0.7
 
 
+def test_a_judged_event_lasts_through_a_slow_rise():
+    time = np.arange(N_FRAMES)
+    ramp = np.clip((time - 200) / 24, 0, 1) * np.exp(-np.clip(time - 224, 0, None) / 40)
+    found = judged(white(1) + 60 * ramp, Told(200))  # three seconds until the peak
+    assert int(found.events.peak[0]) == pytest.approx(224, abs=3)
+    assert float(found.events.amplitude[0]) == pytest.approx(60, rel=0.1)
+
+
+def test_a_judged_event_before_the_next_one_in_a_falling_trace_is_none():
+    falling = 40 * np.exp(-np.arange(N_FRAMES) / 30)
+    found = judged(white(1) * 0.001 + falling, Told(200, 206))
+    assert 200 not in found.events.onset.tolist()
+    assert not found.raster[0, 200:206].any()
+
+
 def test_a_judged_event_at_the_very_end_ends_with_the_recording():
     found = judged(planted((N_FRAMES - 2,), snr=40), step_judge())
     assert found.events.offset.tolist() == [N_FRAMES - 1]
