@@ -50,12 +50,10 @@ EXIT_TERMINATED = 143
 # ---------------------------------------------------------------------------------------------
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; ends the work the way Ctrl-C does."""
-
-
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    from cocuyo.core import Terminated
+
+    raise Terminated
 
 
 @contextmanager
@@ -112,7 +110,9 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        if isinstance(error, _Terminated) or isinstance(error.__cause__, _Terminated):
+        from cocuyo.core import Terminated
+
+        if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated):
             print("cocuyo: ended on request.", file=sys.stderr)
             return EXIT_TERMINATED
         print("cocuyo: stopped.", file=sys.stderr)

@@ -147,12 +147,18 @@ def test_ctrl_c_leaves_the_earlier_result_as_it_was(stop_run, state_of, finished
     assert names_in(tmp_path) == ["slice.cocuyo", "slice.tif"]
 
 
-def test_a_request_to_end_is_status_143_and_leaves_nothing(stop_run, tmp_path):
-    status, out, err = stop_run(signal.SIGTERM, "while files are written")
+def test_a_request_to_end_is_status_143_and_a_second_run_goes_on(
+    stop_run, run, tmp_path, recording
+):
+    status, out, err = stop_run(signal.SIGTERM, "while files are written", *KNOWN)
     assert (status, out) == (143, "")
     assert err.splitlines()[-1] == "cocuyo: ended on request."
     assert "Traceback" not in err
-    assert names_in(tmp_path) == ["slice.tif"]
+    assert names_in(tmp_path) == ["slice.cocuyo.partial", "slice.tif"]
+    assert run(recording).status == 0
+    assert names_in(tmp_path) == ["slice.cocuyo", "slice.tif"]
+    taken = "The maps were taken over from a run that was stopped before its end."
+    assert taken in notes_of(tmp_path / "slice.cocuyo")
 
 
 def test_a_killed_run_leaves_nothing_that_looks_finished_and_a_second_run_works(

@@ -10,6 +10,7 @@ from cocuyo.core.errors import (
     RecordingError,
     ResultError,
     SettingsError,
+    Terminated,
     TruncatedRecordingError,
 )
 from cocuyo.core.outlines import fill, outline
@@ -80,6 +81,7 @@ __all__ = [
     "SettingsError",
     "StimulusResponse",
     "SynchronyPeaks",
+    "Terminated",
     "TimeArray",
     "Traces",
     "TruncatedRecordingError",

@@ -47,3 +47,10 @@ class ResultError(CocuyoError):
 
 class SettingsError(CocuyoError):
     """A setting or an argument has a value that makes no sense."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asks the program to end (SIGTERM), as a cluster does at a job's time limit.
+
+    It ends as at Ctrl-C, but what a second start can go on from is kept.
+    """

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cocuyo.core import Result, ResultError, RunInfo
+from cocuyo.core import Result, ResultError, RunInfo, Terminated
 from cocuyo.io.atomic import write_json
 from cocuyo.io.edits import EDITS_FILE
 from cocuyo.io.imagej import write_roi_set, write_tiff
@@ -246,8 +246,8 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
 def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a run a place for what it needs to go on after a kill, until its result is saved.
 
-    The place is in the partial folder. What ends the run otherwise (an error, Ctrl-C) takes the
-    place away again, unless it was there before.
+    The place is in the partial folder. An error or Ctrl-C takes the place away again, unless it was
+    there before; a request of the system to end (`Terminated`) is like a kill.
 
     Parameters
     ----------
@@ -272,8 +272,8 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
         work = partial / WORK_FOLDER
         work.mkdir(exist_ok=True)
         yield work
-    except BaseException:
-        if made:
+    except BaseException as error:
+        if made and not isinstance(error, Terminated):
             remove(partial)
         raise
 

@@ -589,8 +589,9 @@ def choose_diameter(
             )
         else:
             warnings.append(
-                "The pixel size is not known and too few cells are visible to measure their "
-                f"diameter; {diameter:.1f} px is assumed. Give --pixel-size."
+                "The pixel size is not known and the cells in the mean picture are too few or too "
+                f"unlike to measure their diameter surely; {diameter:.1f} px, the best guess, is "
+                "used. Give --pixel-size."
             )
     if not 2 <= diameter <= 0.5 * max(recording.frame_shape):
         why = f"This diameter was {origin}. " if origin else ""

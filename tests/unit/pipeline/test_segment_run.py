@@ -177,7 +177,7 @@ def test_where_no_cell_can_be_measured_a_warning_says_what_was_assumed(run):
     blank = np.random.default_rng(0).poisson(100, (24, *SHAPE)).astype(np.uint16)
     found = run("srname", Recording.from_array(blank, frame_rate_hz=RATE_HZ))
     assert found.diameter_px == 10.0
-    assert any("10.0 px is assumed" in warning for warning in found.info.warnings)
+    assert any("10.0 px, the best guess" in warning for warning in found.info.warnings)
 
 
 def test_with_the_pixel_size_alone_the_diameter_is_measured_and_said(movie, run):
