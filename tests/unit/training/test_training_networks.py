@@ -228,7 +228,7 @@ def test_updates_never_outnumber_what_the_schedule_is_told(draw_recording, unfit
             checkpoint=tmp_path / "none",
         )
         updates = []
-        unfitted["train_epoch"](0, updates.append)
+        unfitted["train_epoch"](0, lambda loss, weight: updates.append(loss))
         assert 0 < len(updates) <= unfitted["updates_per_epoch"]
 
 
@@ -251,7 +251,7 @@ def test_chunks_carry_the_state_over_and_cut_the_gradient(draw_recording, unfitt
         )
 
     got = []
-    unfitted["train_epoch"](0, lambda loss: got.append(gradient(loss)))
+    unfitted["train_epoch"](0, lambda loss, weight: got.append(gradient(loss)))
 
     inputs = torch.from_numpy(np.load(recording / "inputs.npy").astype(np.float32))[:, None]
     target = (load_example(recording).first_step >= 0)[::2, ::2]
