@@ -198,7 +198,7 @@ def test_the_temporal_target_lies_where_the_inputs_show_the_neuron(
 def test_each_chunk_must_show_the_neurons_of_its_target(target, run, losses, unfitted):
     recipe = TemporalRecipe(target=target, batch=2, crop_px=64, chunk_steps=2, augment=False)
     run("temporal", recipe=recipe)
-    unfitted["train_epoch"](0, lambda loss: None)
+    unfitted["train_epoch"](0, lambda loss, weight: None)
     assert len(losses) == 2 * 4  # two crops of each recording, 7 steps in chunks of 2
     for first_chunk in (0, 4):
         # The neurons fire in step 3 and 4 (of 7 and 8 steps): in the second and third chunk.
