@@ -228,7 +228,7 @@ def test_updates_never_outnumber_what_the_schedule_is_told(draw_recording, unfit
             checkpoint=tmp_path / "none",
         )
         updates = []
-        unfitted["train_epoch"](0, lambda loss, weight: updates.append(loss))
+        unfitted["train_epoch"](0, lambda loss, weight, to=updates: to.append(loss))
         assert 0 < len(updates) <= unfitted["updates_per_epoch"]
 
 
