@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from torch import distributed, nn
 from training_team import BATCHES, COMMANDS, fit_toy, toy, toy_loss
 
-from cocuyo.core import SettingsError
-from cocuyo.training import ALONE, Team, open_team
+from cocuyo import training
+from cocuyo.cli import run_command_line
+from cocuyo.core import CocuyoError, SettingsError
+from cocuyo.training import ALONE, Team, open_team, open_workshop
 
 HELPER = Path(__file__).parents[2] / "helpers" / "training_team.py"
 LAUNCHED = {
@@ -159,3 +162,27 @@ def test_one_process_of_the_launcher_has_its_gpu(launched, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with open_team() as team:
         assert team == Team(0, 1, torch.device("cuda", 0))
+
+
+def test_int8_is_the_work_of_one_process(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(training, "open_team", lambda: nullcontext(Team(0, 2)))
+    assert run_command_line(["train", "quantise", "--model", str(tmp_path)]) == 1
+    assert "start it without torchrun" in capsys.readouterr().err
+
+
+def test_a_folder_that_only_some_processes_see_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(Team, "wait", lambda team: None)
+    with pytest.raises(SettingsError, match="where all machines see it under the same path"):
+        open_workshop(tmp_path / "elsewhere", team=Team(1, 2))
+    open_workshop(tmp_path / "shared", team=Team(0, 2))
+    assert open_workshop(tmp_path / "shared", team=Team(1, 2)).team == Team(1, 2)
+
+
+def test_a_process_that_loses_the_others_says_so_in_one_line(monkeypatch):
+    def lost(*_, **__):
+        msg = "Connection closed by peer\nand more"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(distributed, "all_reduce", lost)
+    with pytest.raises(CocuyoError, match=r"Another process .* \(Connection closed by peer\)\."):
+        Team(0, 2).wait()
