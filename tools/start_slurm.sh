@@ -37,7 +37,7 @@ export PATH=$PATH:/usr/sbin
 
 chmod 755 "$dir" # munge refuses a folder that others may write to
 mkdir -p "$dir/state" "$dir/spool"
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which it would believe
 memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
 host=$(hostname -s)
 

@@ -2222,18 +2222,20 @@ def _training() -> "ModuleType":
 
 def _train(what: str, preset: "PresetName", work: str, seed: int, workers: int) -> None:
     training = _training()
-    shop = training.open_workshop(work, preset=preset, seed=seed, n_workers=workers)
-    with ProgressPrinter() as progress:
-        if what == "unet":
-            training.train_unet(shop, progress=progress)
-        elif what == "temporal":
-            training.train_temporal(shop, progress=progress)
-        elif what == "outline":
-            training.train_outline(shop, progress=progress)
-        elif what == "events":
-            training.train_events(shop, progress=progress)
-        else:
-            training.train_verifier(shop, progress=progress)
+    steps = {
+        "unet": training.train_unet,
+        "temporal": training.train_temporal,
+        "outline": training.train_outline,
+        "events": training.train_events,
+        "verifier": training.train_verifier,
+    }
+    with training.open_team() as team:
+        shop = training.open_workshop(work, preset=preset, seed=seed, n_workers=workers, team=team)
+        if not team.leads:  # one of several processes; the first one speaks
+            steps[what](shop)
+            return
+        with ProgressPrinter() as progress:
+            steps[what](shop, progress=progress)
     click.echo(f"{what} of preset {preset} is trained; everything lies in {shop.folder}.")
 
 
@@ -2323,7 +2325,13 @@ def train_quantise(*, model: str, seed: int) -> None:
     """
     from pathlib import Path
 
+    from cocuyo.core import SettingsError
+
     training = _training()
+    with training.open_team() as team:
+        if team.size > 1:
+            msg = "`train quantise` is the work of one process; start it without torchrun."
+            raise SettingsError(msg)
     with ProgressPrinter() as progress:
         checks = training.quantise(Path(model), seed=seed, progress=progress)
     for name, found in checks.items():

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import FLAG_FLASH, FLAG_INVALID, FLAG_UNPLACED, AnyArray, Result
-from cocuyo.population import EnsembleConfig, correlate_pairs, find_peaks, measure_coactivity
+from cocuyo.population import EnsembleConfig, correlation_matrix, find_peaks, measure_coactivity
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _synchrony(raster: AnyArray, result: Result, minutes: float, seed: int) -> d
     )
     joined = round(config.join_s * result.frame_rate_hz)
     peaks = find_peaks(raster, coactivity, join_bins=joined)
-    matrix = correlate_pairs(raster).matrix[np.triu_indices(len(raster), 1)]
+    matrix = correlation_matrix(raster)[np.triu_indices(len(raster), 1)]
     finite = matrix[np.isfinite(matrix)]
     values = (
         float(finite.mean(dtype=np.float64)) if len(finite) else None,

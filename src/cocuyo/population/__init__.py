@@ -1,7 +1,7 @@
 """What neurons do together: synchrony, correlations, ensembles, responses. Arrays only."""
 
 from cocuyo.population.analyse import analyse_population, bin_raster
-from cocuyo.population.correlation import correlate_pairs
+from cocuyo.population.correlation import correlate_pairs, correlation_matrix
 from cocuyo.population.ensembles import PeakGroups, find_ensembles, group_peaks
 from cocuyo.population.settings import EnsembleConfig
 from cocuyo.population.stimuli import measure_responses
@@ -13,6 +13,7 @@ __all__ = [
     "analyse_population",
     "bin_raster",
     "correlate_pairs",
+    "correlation_matrix",
     "find_ensembles",
     "find_peaks",
     "group_peaks",

@@ -1,11 +1,11 @@
 """Correlation of pairs of rasters."""
 
 import numpy as np
-from scipy import stats
 
 from cocuyo.core import (
     AnyArray,
     BoolArray,
+    FloatArray,
     PairCorrelations,
     Progress,
     ProgressCallback,
@@ -53,24 +53,19 @@ def correlate_pairs(
     """
     raster = np.asarray(raster, np.bool_)
     n_neurons, n_bins = raster.shape
-    matrix = np.full((n_neurons, n_neurons), np.nan, np.float32)
+    matrix = correlation_matrix(raster)
     p_value = np.ones((n_neurons, n_neurons), np.float32)
     q_value = np.ones((n_neurons, n_neurons), np.float32)
     counts = raster.sum(axis=1).astype(np.float64)
     usable = np.flatnonzero((counts > 0) & (counts < n_bins))
     if len(usable):
-        mean = counts[usable] / n_bins
-        spread = np.sqrt(mean * (1 - mean))
         spectra = spectrum(raster[usable])
-        matrix[usable, usable] = 1
         found: list[AnyArray] = []
         for i in range(len(usable) - 1):
             step = max(1, _BLOCK // n_bins)
             for start in range(i + 1, len(usable), step):
                 others = slice(start, min(start + step, len(usable)))
                 table = overlaps(spectra[i], spectra[others], n_bins)
-                covariance = table[:, 0].astype(np.float64) / n_bins - mean[i] * mean[others]
-                matrix[usable[i], usable[others]] = covariance / (spread[i] * spread[others])
                 found.append(_tail(table))
             progress(Progress("correlating", i + 1, max(1, len(usable) - 1)))
         if found:
@@ -79,8 +74,35 @@ def correlate_pairs(
             q = discovery_rate(p)
             p_value[rows, columns] = p_value[columns, rows] = p
             q_value[rows, columns] = q_value[columns, rows] = q
-            matrix[columns, rows] = matrix[rows, columns]
     return PairCorrelations(matrix, p_value, q_value, q_value <= significance)
+
+
+def correlation_matrix(raster: BoolArray) -> FloatArray:
+    """Correlate the activity of all pairs of neurons, without a test.
+
+    Parameters
+    ----------
+    raster : ndarray of bool, shape (n_neurons, n_bins)
+        Activity of each neuron.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_neurons, n_neurons)
+        Pearson's correlation, in [-1, 1]; NaN for a neuron that is always or never active.
+    """
+    raster = np.asarray(raster, np.bool_)
+    n_neurons, n_bins = raster.shape
+    matrix = np.full((n_neurons, n_neurons), np.nan, np.float32)
+    counts = raster.sum(axis=1).astype(np.float64)
+    usable = np.flatnonzero((counts > 0) & (counts < n_bins))
+    if len(usable):
+        mean = counts[usable] / n_bins
+        spread = np.sqrt(mean * (1 - mean))
+        active = raster[usable].astype(np.float32)  # counts below 2**24 are exact in it
+        covariance = (active @ active.T).astype(np.float64) / n_bins - np.outer(mean, mean)
+        matrix[np.ix_(usable, usable)] = covariance / np.outer(spread, spread)
+        matrix[usable, usable] = 1
+    return matrix
 
 
 def _tail(table: AnyArray) -> TimeArray:
@@ -91,6 +113,9 @@ def _tail(table: AnyArray) -> TimeArray:
     few = np.flatnonzero(reached < _FEW)
     few = few[(table[few] != table[few, :1]).any(axis=1)]
     if len(few):
+        # Half a second to import, which every batch would wait for.
+        from scipy import stats
+
         rows = table[few].astype(np.float64)
         mean, spread = rows.mean(axis=1), rows.std(axis=1)
         skew = ((rows - mean[:, None]) ** 3).mean(axis=1) / spread**3

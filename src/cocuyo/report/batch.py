@@ -223,16 +223,10 @@ def _failures(rows: Sequence[IndexRow]) -> str:
 def _table(rows: Sequence[IndexRow]) -> str:
     grouped = any(row.group for row in rows)
     experiments = any(row.experiment for row in rows)
-    heads = [("", ""), ("recording", "")]
-    heads += [("group", "")] * grouped + [("experiment", "")] * experiments
-    heads += [(text, _MEANING.get(name, "")) for name, text, _ in _COLUMNS]
-    heads += [("remarks", "warnings, or why it failed")]
-    cells = "".join(
-        f'<th scope="col"{f" title={chr(34)}{_escape(why)}{chr(34)}" if why else ""}>'
-        + (f'<button type="button">{_escape(text)}</button>' if text else "picture")
-        + "</th>"
-        for text, why in heads
-    )
+    heads = [_head(""), _head("recording")]
+    heads += [_head("group")] * grouped + [_head("experiment")] * experiments
+    heads += [_head(text, _MEANING.get(name, ""), number=True) for name, text, _ in _COLUMNS]
+    heads += [_head("remarks", "warnings, or why it failed")]
     lines = "".join(_row(row, grouped, experiments) for row in rows)
     groups = sorted({row.group for row in rows if row.group})
     choice = (
@@ -249,11 +243,17 @@ def _table(rows: Sequence[IndexRow]) -> str:
         '<option value="done">finished</option><option value="warned">with warnings</option>'
         '<option value="failed">failed</option><option value="to do">not yet done</option>'
         '</select></label><span class="small" id="count"></span></div>'
-        f'<div class="wide"><table id="index"><thead><tr>{cells}</tr></thead>'
+        f'<div class="wide"><table id="index"><thead><tr>{"".join(heads)}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
         '<p class="small">Click a heading to sort by it, a name or picture to open its report.</p>'
         "</section>"
     )
+
+
+def _head(text: str, why: str = "", *, number: bool = False) -> str:
+    title = f' title="{_escape(why)}"' if why else ""
+    content = f'<button type="button">{_escape(text)}</button>' if text else "picture"
+    return f'<th scope="col"{" class=n" * number}{title}>{content}</th>'
 
 
 def _row(row: IndexRow, grouped: bool, experiments: bool) -> str:

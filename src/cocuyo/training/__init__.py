@@ -11,13 +11,17 @@ from cocuyo.training.build import (
 )
 from cocuyo.training.quantise import PrecisionCheck, quantise
 from cocuyo.training.settings import TRAININGS, QuantiseRecipe, TrainingConfig
+from cocuyo.training.team import ALONE, Team, open_team
 
 __all__ = [
+    "ALONE",
     "TRAININGS",
     "PrecisionCheck",
     "QuantiseRecipe",
+    "Team",
     "TrainingConfig",
     "Workshop",
+    "open_team",
     "open_workshop",
     "quantise",
     "train_events",

@@ -22,6 +22,7 @@ from cocuyo.training.networks import fit_temporal, fit_unet, write_inputs
 from cocuyo.training.outline import collect_views, fit_outline_network
 from cocuyo.training.quantise import withdraw_int8
 from cocuyo.training.settings import TRAININGS, TrainingConfig
+from cocuyo.training.team import ALONE, Team
 from cocuyo.training.verifier import collect_examples, fit_verifier
 
 
@@ -43,6 +44,8 @@ class Workshop:
         Seed of everything.
     n_workers : int
         Processes for simulation.
+    team : Team
+        The processes that train together; `ALONE` for this one.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class Workshop:
     training: TrainingConfig
     seed: int
     n_workers: int
+    team: Team = ALONE
 
     @property
     def model(self) -> Path:
@@ -66,6 +70,7 @@ def open_workshop(
     training: TrainingConfig | None = None,
     seed: int = 1,
     n_workers: int = 1,
+    team: Team = ALONE,
 ) -> Workshop:
     """Prepare a folder for training, or reopen one with the same settings.
 
@@ -80,7 +85,9 @@ def open_workshop(
     seed : int, default: 1
         Seed of everything.
     n_workers : int, default: 1
-        Processes for simulation.
+        Processes for simulation, of each of the team.
+    team : Team, optional
+        The processes that train together, from `open_team`.
 
     Returns
     -------
@@ -90,7 +97,8 @@ def open_workshop(
     Raises
     ------
     SettingsError
-        If the preset has no networks, or the folder was begun with other settings.
+        If the preset has no networks, the folder was begun with other settings, or not all
+        processes see it.
     """
     if preset not in TRAININGS:
         msg = f"The preset {preset!r} has no networks to train; choose one of {list(TRAININGS)}."
@@ -102,6 +110,7 @@ def open_workshop(
         training or TRAININGS[preset],
         seed,
         n_workers,
+        team,
     )
     shop.folder.mkdir(parents=True, exist_ok=True)
     marker = shop.folder / "training.json"
@@ -113,15 +122,23 @@ def open_workshop(
         ),
         "seed": seed,
     }
-    if marker.is_file():
-        if json.loads(marker.read_text(encoding="utf-8")) != key:
-            msg = (
-                f"{shop.folder} holds a training with other settings; choose another folder, "
-                "or delete it."
-            )
-            raise SettingsError(msg)
-    else:
+    if team.leads and not marker.is_file():
         marker.write_text(json.dumps(key, indent=2), encoding="utf-8")
+    team.wait()
+    try:
+        begun = json.loads(marker.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        msg = (
+            f"{shop.folder} is not the same folder for all processes; --work must lie where all "
+            "machines see it under the same path."
+        )
+        raise SettingsError(msg) from error
+    if begun != key:
+        msg = (
+            f"{shop.folder} holds a training with other settings; choose another folder, or "
+            "delete it."
+        )
+        raise SettingsError(msg)
     return shop
 
 
@@ -149,9 +166,11 @@ def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) 
         seed=shop.seed,
         checkpoint=shop.folder / "unet.checkpoint",
         progress=progress,
+        team=shop.team,
     )
-    save_file(_packed(unet), shop.folder / "unet.safetensors")
-    save_curve(curve, shop.folder, name="unet")
+    if shop.team.leads:
+        save_file(_packed(unet), shop.folder / "unet.safetensors")
+        save_curve(curve, shop.folder, name="unet")
     return curve
 
 
@@ -178,7 +197,13 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
     unet = UNet(shop.pipeline.networks.unet)
     unet.load_state_dict(_tensors(shop.folder / "unet.safetensors", "train unet"))
     training, validation = _recordings(shop, progress)
-    write_inputs([*training, *validation], unet, config=shop.pipeline.networks, progress=progress)
+    write_inputs(
+        [*training, *validation],
+        unet,
+        config=shop.pipeline.networks,
+        progress=progress,
+        team=shop.team,
+    )
     temporal, curve = fit_temporal(
         training,
         validation,
@@ -187,10 +212,12 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
         seed=shop.seed,
         checkpoint=shop.folder / "temporal.checkpoint",
         progress=progress,
+        team=shop.team,
     )
-    save_file(_packed(temporal), shop.folder / "temporal.safetensors")
-    save_curve(curve, shop.folder, name="temporal")
-    _assemble(shop, unet, temporal)
+    if shop.team.leads:
+        save_file(_packed(temporal), shop.folder / "temporal.safetensors")
+        save_curve(curve, shop.folder, name="temporal")
+        _assemble(shop, unet, temporal)
     return curve
 
 
@@ -232,6 +259,7 @@ def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progres
             seed=shop.seed,
             n_workers=shop.n_workers,
             progress=progress,
+            team=shop.team,
         )
         for split in ("training", "validation")
     )
@@ -243,11 +271,13 @@ def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progres
         seed=shop.seed,
         checkpoint=shop.folder / "outline.checkpoint",
         progress=progress,
+        team=shop.team,
     )
-    withdraw_int8(shop.model)
-    save_outline_network(shop.model, network, view_side=VIEW_SIDE)
-    save_curve(curve, shop.folder, name="outline")
-    _write_curves(shop)
+    if shop.team.leads:
+        withdraw_int8(shop.model)
+        save_outline_network(shop.model, network, view_side=VIEW_SIDE)
+        save_curve(curve, shop.folder, name="outline")
+        _write_curves(shop)
     return curve
 
 
@@ -283,6 +313,7 @@ def train_events(shop: Workshop, *, progress: ProgressCallback = ignore_progress
             seed=shop.seed,
             n_workers=shop.n_workers,
             progress=progress,
+            team=shop.team,
         )
         for split in ("training", "validation")
     )
@@ -294,10 +325,12 @@ def train_events(shop: Workshop, *, progress: ProgressCallback = ignore_progress
         seed=shop.seed,
         checkpoint=shop.folder / "events.checkpoint",
         progress=progress,
+        team=shop.team,
     )
-    write_part(shop.model, judge)
-    save_curve(curve, shop.folder, name="events", score_name="event F1")
-    _write_curves(shop)
+    if shop.team.leads:
+        write_part(shop.model, judge)
+        save_curve(curve, shop.folder, name="events", score_name="event F1")
+        _write_curves(shop)
     return curve
 
 
@@ -335,15 +368,17 @@ def train_verifier(
             seed=shop.seed,
             n_workers=shop.n_workers,
             progress=progress,
+            team=shop.team,
         )
         for split in ("training", "validation")
     )
     verifier, metrics = fit_verifier(
         training, validation, recipe=shop.training.verifier, seed=shop.seed
     )
-    withdraw_int8(shop.model)
-    write_part(shop.model, verifier)
-    _write_metrics(shop, {"verifier": metrics})
+    if shop.team.leads:
+        withdraw_int8(shop.model)
+        write_part(shop.model, verifier)
+        _write_metrics(shop, {"verifier": metrics})
     return metrics
 
 
@@ -357,6 +392,7 @@ def _recordings(shop: Workshop, progress: ProgressCallback) -> tuple[list[Path],
             seed=shop.seed,
             n_workers=shop.n_workers,
             progress=progress,
+            team=shop.team,
         )
         for split in ("training", "validation")
     )

@@ -1,23 +1,20 @@
 """What simulated recordings teach beyond the first two networks, kept recording by recording."""
 
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
 
-from cocuyo.core import AnyArray, Progress, ProgressCallback, Recording, stream
+from cocuyo.core import AnyArray, Recording, stream
 from cocuyo.pipeline.analysis import Analysis, analyse, network_shape
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.segmentation import Engine, load_engine
 from cocuyo.simulation import Simulation
 from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
-
-_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,49 +85,6 @@ def analyse_one(
     )
     analysis = analyse(recording, config=config, diameter_px=diameter_px, engine=engine)
     return Case(simulation, recording, analysis, diameter_px, engine)
-
-
-def collect(
-    one: Callable[[int], _Part],
-    seeds: list[int],
-    *,
-    n_workers: int,
-    stage: str,
-    progress: ProgressCallback,
-) -> list[_Part]:
-    """Collect from each recording, in several processes where asked.
-
-    Parameters
-    ----------
-    one : callable
-        What a recording teaches, by its seed; can be pickled.
-    seeds : list of int
-        The recordings.
-    n_workers : int
-        Processes.
-    stage : str
-        Name for the progress.
-    progress : callable
-        Called after each recording.
-
-    Returns
-    -------
-    list
-        In the order of the seeds.
-    """
-    parts: list[_Part] = []
-
-    def add(found: Iterable[_Part]) -> None:
-        for part in found:
-            parts.append(part)
-            progress(Progress(stage, len(parts), len(seeds)))
-
-    if n_workers <= 1:
-        add(map(one, seeds))
-    else:
-        with ProcessPoolExecutor(n_workers) as pool:
-            add(pool.map(one, seeds))
-    return parts
 
 
 def keep(path: Path, make: Callable[[], dict[str, AnyArray]]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,6 @@ from cocuyo.core import (
     AnyArray,
     FrozenConfig,
     LabelArray,
-    Progress,
     ProgressCallback,
     Recording,
     SettingsError,
@@ -36,6 +34,7 @@ from cocuyo.pipeline.stream import resize, set_up, stream_steps
 from cocuyo.preprocessing import equalise
 from cocuyo.segmentation import detect_blobs
 from cocuyo.simulation import Simulation, simulate, training_config
+from cocuyo.training.team import ALONE, Team, collect
 
 Split = Literal["training", "validation", "test"]
 Labels = Literal["truth", "srname"]
@@ -96,6 +95,7 @@ def prepare_recordings(
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> list[Path]:
     """Simulate and preprocess the recordings of one split, where they are not there yet.
 
@@ -116,6 +116,8 @@ def prepare_recordings(
         Processes.
     progress : callable, optional
         Called after each recording.
+    team : Team, optional
+        Those who share the work.
 
     Returns
     -------
@@ -125,17 +127,8 @@ def prepare_recordings(
     number = dataset.n_training if split == "training" else dataset.n_validation
     seeds = [1000 * seed + i for i in range(number)]
     make = partial(_prepare_one, folder / split, dataset, config, split)
-    done: list[Path] = []
-    if n_workers <= 1:
-        for one in seeds:
-            done.append(make(one))
-            progress(Progress(f"simulating ({split})", len(done), number))
-        return done
-    with ProcessPoolExecutor(n_workers) as pool:
-        for path in pool.map(make, seeds):
-            done.append(path)
-            progress(Progress(f"simulating ({split})", len(done), number))
-    return done
+    stage = f"simulating ({split})"
+    return collect(make, seeds, n_workers=n_workers, stage=stage, progress=progress, team=team)
 
 
 def load_example(path: Path) -> Example:

@@ -4,7 +4,6 @@ What a recording teaches is kept in a file of its own, so that a stopped collect
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,10 +41,11 @@ from cocuyo.postprocessing import (
 )
 from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation, broad_training_config, simulate_traces, training_config
-from cocuyo.training.collect import analyse_one, collect, keep
+from cocuyo.training.collect import analyse_one, keep
 from cocuyo.training.dataset import DatasetConfig, Split
-from cocuyo.training.loop import Curve, fit
+from cocuyo.training.loop import Curve, Update, fit
 from cocuyo.training.settings import EventsRecipe
+from cocuyo.training.team import ALONE, Team, collect
 from cocuyo.training.verifier import label_candidates
 
 FORMAT = 1
@@ -141,7 +141,9 @@ class OnsetNetwork(nn.Module):
     def judge(self) -> EventJudge:
         """Return the weights as the judge that runs without torch."""
         layers = {
-            name.replace("before.", "before_").replace("after.", "after_"): value.numpy().copy()
+            name.replace("before.", "before_").replace("after.", "after_"): (
+                value.cpu().numpy().copy()
+            )
             for name, value in self.state_dict().items()
             if not name.startswith("clean.")
         }
@@ -159,6 +161,7 @@ def collect_traces(
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> list[TraceSet]:
     """Run the pipeline on simulated recordings and keep the traces of what is a neuron.
 
@@ -182,6 +185,8 @@ def collect_traces(
         Processes.
     progress : callable, optional
         Called after each recording.
+    team : Team, optional
+        Those who share the work.
 
     Returns
     -------
@@ -202,6 +207,7 @@ def collect_traces(
         n_workers=n_workers,
         stage=f"collecting traces ({split})",
         progress=progress,
+        team=team,
     )
     return [one for one in sets if len(one.scaled)]
 
@@ -215,6 +221,7 @@ def fit_judge(
     seed: int,
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> tuple[EventJudge, Curve]:
     """Fit the judge of events.
 
@@ -234,6 +241,8 @@ def fit_judge(
         Written after each epoch, resumed from where it exists.
     progress : callable, optional
         Called after each epoch.
+    team : Team, optional
+        Those who fit it together.
 
     Returns
     -------
@@ -252,17 +261,24 @@ def fit_judge(
             msg = f"No neuron for {what} has an event; simulate more or longer recordings."
             raise ModelError(msg)
     torch.manual_seed(seed)
-    network = OnsetNetwork(recipe.width)
+    network = OnsetNetwork(recipe.width).to(team.device or torch.device("cpu"))
     n_simulated = round(len(training) * recipe.simulated_share / (1 - recipe.simulated_share))
 
-    def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:
+    def train_epoch(epoch: int, update: Update) -> None:
         rng = stream(seed, f"training.events.{epoch}")
+        own = team.own(rng)
         for i in rng.permutation(len(training) + n_simulated).tolist():
             if i < len(training):
-                shown = _vary(training[i], rng, most=recipe.batch)
+                rows = rng.permutation(len(training[i].scaled))[: recipe.batch]
+                rows = rows[team.share(len(rows))]
+                shown = _vary(training[i], rows, own)
             else:
-                shown = _without_movie(int(rng.integers(2**31)), n_cells=recipe.batch)
-            update(_loss(network, shown))
+                rows = np.arange(recipe.batch)[team.share(recipe.batch)]
+                shown = _without_movie(int(own.integers(2**31)), n_cells=len(rows))
+            if len(rows):
+                update(_loss(network, shown), len(rows))
+            else:
+                update(None, 0)
 
     def validate() -> float:
         judge = network.judge()
@@ -278,6 +294,7 @@ def fit_judge(
         progress=progress,
         stage="judge of events",
         score_name="event F1",
+        team=team,
     )
     return network.judge(), curve
 
@@ -389,9 +406,8 @@ def label_traces(
     )
 
 
-def _vary(one: TraceSet, rng: np.random.Generator, *, most: int) -> TraceSet:
+def _vary(one: TraceSet, rows: AnyArray, rng: np.random.Generator) -> TraceSet:
     """Some of the traces, two times in five fainter than they were."""
-    rows = rng.permutation(len(one.scaled))[:most]
     place = np.full(len(one.scaled), -1)
     place[rows] = np.arange(len(rows))
     events = one.events
@@ -424,12 +440,13 @@ def _without_movie(seed: int, *, n_cells: int) -> TraceSet:
 
 def _loss(network: OnsetNetwork, shown: TraceSet) -> Tensor:
     view = look_at(shown.scaled, shown.usable, frame_rate_hz=shown.frame_rate_hz)
-    onset, clean = network(torch.from_numpy(view.channels), view.context)
-    target = torch.from_numpy(_onsets(shown, view))
+    device = network.onset.weight.device
+    onset, clean = network(torch.from_numpy(view.channels).to(device), view.context)
+    target = torch.from_numpy(_onsets(shown, view)).to(device)
     # Per trace and 20 frames: an event weighs the same in a long recording as in a short one.
     told = 20 * functional.binary_cross_entropy_with_logits(onset, target)
     return told + _CLEAN_SHARE * functional.smooth_l1_loss(
-        clean, torch.from_numpy(_compressed(shown.clean, view))
+        clean, torch.from_numpy(_compressed(shown.clean, view)).to(device)
     )
 
 
@@ -473,6 +490,6 @@ def _through(blocks: nn.ModuleList, hidden: Tensor) -> Tensor:
 def _running_mean(values: Tensor, reach: int) -> Tensor:
     n = values.shape[-1]
     total = functional.pad(values.double().cumsum(-1), (1, 0))
-    at = torch.arange(n)
+    at = torch.arange(n, device=values.device)
     start, stop = (at - reach).clamp(min=0), (at + reach + 1).clamp(max=n)
     return ((total[..., stop] - total[..., start]) / (stop - start)).float()

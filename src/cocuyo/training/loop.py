@@ -4,15 +4,16 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cocuyo.core import Progress, ProgressCallback, ignore_progress
+from cocuyo.core import Progress, ProgressCallback, SettingsError, ignore_progress
 from cocuyo.training.settings import RecipeConfig
+from cocuyo.training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,21 @@ class Curve:
     loss: tuple[float, ...]
     score: tuple[float, ...]
     best_epoch: int
+
+
+class Update(Protocol):
+    """Takes the loss of a batch and updates the weights."""
+
+    def __call__(self, loss: Tensor | None, weight: float = 1.0) -> None:
+        """Take one step.
+
+        Parameters
+        ----------
+        loss : Tensor or None
+            Mean loss of this process's share of the batch; None where that is empty.
+        weight : float, default: 1.0
+            Examples in the share.
+        """
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -65,14 +81,19 @@ def fit(
     *,
     recipe: RecipeConfig,
     updates_per_epoch: int,
-    train_epoch: Callable[[int, Callable[[Tensor], None]], None],
+    train_epoch: Callable[[int, Update], None],
     validate: Callable[[], float],
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
     stage: str,
     score_name: str = "SDC",
+    team: Team = ALONE,
 ) -> Curve:
     """Fit a network; the weights of the best epoch are in it afterwards.
+
+    Several processes take each step together, with the mean gradient of their shares of the batch:
+    their networks stay equal, and an epoch has as many steps as with one process. The first one
+    validates and writes the checkpoint.
 
     Parameters
     ----------
@@ -83,7 +104,8 @@ def fit(
     updates_per_epoch : int
         Number of optimiser steps in an epoch (for the schedule).
     train_epoch : callable
-        Called with the epoch and a function that takes a loss and updates the weights.
+        Called with the epoch and a function that takes a loss and updates the weights. All
+        processes of a team must call that equally often.
     validate : callable
         Returns the validation score; higher is better.
     checkpoint : Path
@@ -94,27 +116,32 @@ def fit(
         Name for the progress.
     score_name : str, default: "SDC"
         What `validate` returns.
+    team : Team, optional
+        Those who fit it together; they start with equal weights.
 
     Returns
     -------
     Curve
         Losses and scores.
+
+    Raises
+    ------
+    SettingsError
+        If there are more processes than examples in a batch.
     """
-    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    schedule: Any = None
-    if recipe.schedule == "one cycle":
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser,
-            max_lr=recipe.learning_rate,
-            # At least 6: with 5, the rise ends at step 0 and torch divides by its length.
-            total_steps=max(6, recipe.epochs * updates_per_epoch + 1),
-            pct_start=0.2,
+    if team.size > recipe.batch:
+        msg = (
+            f"A batch of {recipe.batch} cannot be shared by {team.size} processes ({stage}); start "
+            f"{recipe.batch} at most, or raise `batch` in the recipe."
         )
+        raise SettingsError(msg)
+    optimiser = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
+    schedule = _schedule(optimiser, recipe, updates_per_epoch)
     losses: list[float] = []
     scores: list[float] = []
     best: dict[str, Tensor] = {k: v.clone() for k, v in network.state_dict().items()}
-    if checkpoint.is_file():
-        saved = torch.load(checkpoint, weights_only=True)
+    saved = team.agree(_kept(checkpoint) if team.leads else None)
+    if saved is not None:
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         if schedule is not None:
@@ -126,37 +153,41 @@ def fit(
             break
         batch_losses: list[float] = []
 
-        def update(loss: Tensor, into: list[float] = batch_losses) -> None:
+        def update(
+            loss: Tensor | None, weight: float = 1.0, into: list[float] = batch_losses
+        ) -> None:
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            if loss is not None:
+                loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
+            mean_loss = team.join(network, loss, weight)
             if recipe.clip:
                 nn.utils.clip_grad_norm_(network.parameters(), recipe.clip)
             optimiser.step()
             # The number of updates in an epoch may fall short of the schedule's, never beyond.
             if schedule is not None and schedule.last_epoch < schedule.total_steps - 1:
                 schedule.step()
-            into.append(float(loss.detach()))
+            into.append(mean_loss)
 
         network.train()
         train_epoch(len(scores), update)
         network.eval()
         with torch.inference_mode():
-            score = validate()
+            # Scores of two machines may differ by rounding, and with them the best epoch.
+            score = team.agree(validate() if team.leads else 0.0)
         if not scores or score > max(scores):
             best = {k: v.clone() for k, v in network.state_dict().items()}
         losses.append(float(np.mean(batch_losses)))
         scores.append(score)
-        state = {
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict() if schedule is not None else {},
-            "losses": losses,
-            "scores": scores,
-            "best": best,
-        }
-        partial = checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(checkpoint)
+        if team.leads:
+            state = {
+                "network": network.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "schedule": schedule.state_dict() if schedule is not None else {},
+                "losses": losses,
+                "scores": scores,
+                "best": best,
+            }
+            _keep(state, checkpoint)
         progress(
             Progress(
                 stage,
@@ -168,6 +199,30 @@ def fit(
     network.load_state_dict(best)
     network.eval()
     return Curve(tuple(losses), tuple(scores), int(np.argmax(scores)))
+
+
+def _schedule(optimiser: torch.optim.Optimizer, recipe: RecipeConfig, updates: int) -> Any:
+    if recipe.schedule == "constant":
+        return None
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=recipe.learning_rate,
+        # At least 6: with 5, the rise ends at step 0 and torch divides by its length.
+        total_steps=max(6, recipe.epochs * updates + 1),
+        pct_start=0.2,
+    )
+
+
+def _kept(checkpoint: Path) -> dict[str, Any] | None:
+    if not checkpoint.is_file():
+        return None
+    return torch.load(checkpoint, weights_only=True, map_location="cpu")  # type: ignore[no-any-return]  # as `_keep` wrote it
+
+
+def _keep(state: dict[str, Any], checkpoint: Path) -> None:
+    partial = checkpoint.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(checkpoint)
 
 
 def dice_of(pairs: Iterable[tuple[Any, Any]]) -> float:

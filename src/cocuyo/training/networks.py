@@ -1,21 +1,20 @@
 """Fitting the spatial and the temporal network on prepared recordings."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 
 from cocuyo.core import AnyArray, Progress, ProgressCallback, ignore_progress, stream
 from cocuyo.segmentation import NetworkConfig, TemporalConfig, temporal_inputs, unet_multiple
 from cocuyo.segmentation.engine import computes_in_bf16, pad_to_multiple
 from cocuyo.segmentation.networks import TemporalNetwork, UNet
 from cocuyo.training.dataset import Example, load_example
-from cocuyo.training.loop import Curve, dice_of, fit, segmentation_loss
+from cocuyo.training.loop import Curve, Update, dice_of, fit, segmentation_loss
 from cocuyo.training.settings import TemporalRecipe, UNetRecipe
+from cocuyo.training.team import ALONE, Team
 
 MASK_LEVEL = 0.5
 """Probability at which validation masks are cut."""
@@ -30,6 +29,7 @@ def fit_unet(
     seed: int,
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> tuple[UNet, Curve]:
     """Fit the spatial network to the labels of single frames and step means.
 
@@ -47,6 +47,8 @@ def fit_unet(
         Written after each epoch, resumed from where it exists.
     progress : callable, optional
         Called after each epoch.
+    team : Team, optional
+        Those who fit it together.
 
     Returns
     -------
@@ -57,28 +59,31 @@ def fit_unet(
     """
     torch.manual_seed(seed)
     # Channels last: a third less time on processors.
-    network = UNet(config.unet)
+    device = team.device or torch.device("cpu")
+    network = UNet(config.unet).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub
     examples = [load_example(path) for path in training]
     held = [load_example(path) for path in validation]
     multiple = unet_multiple(config.unet)
     crop = max(multiple, recipe.crop_px // multiple * multiple)
     n_batches = max(1, len(examples) * recipe.frames_per_recording // recipe.batch)
-    quick = computes_in_bf16()
+    quick = device.type == "cuda" or computes_in_bf16()
+    own = team.share(recipe.batch)
+    n_own = own.stop - own.start
 
-    def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:
-        rng = stream(seed, f"training.unet.{epoch}")
+    def train_epoch(epoch: int, update: Update) -> None:
+        rng = team.own(stream(seed, f"training.unet.{epoch}"))
         for _ in range(n_batches):
             pairs = [
                 _random_crop(examples[rng.integers(len(examples))], crop, recipe, rng)
-                for _ in range(recipe.batch)
+                for _ in range(n_own)
             ]
-            images = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None]
+            images = torch.from_numpy(np.stack([p[0] for p in pairs]))[:, None].to(device)
             images = images.contiguous(memory_format=torch.channels_last)
-            labels = torch.from_numpy(np.stack([p[1] for p in pairs]))[:, None]
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=quick):
+            labels = torch.from_numpy(np.stack([p[1] for p in pairs]))[:, None].to(device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=quick):
                 logits = network(images)
-            update(segmentation_loss(logits.float(), labels, recipe.loss))
+            update(segmentation_loss(logits.float(), labels, recipe.loss), n_own)
 
     def validate() -> float:
         pairs = []
@@ -89,7 +94,8 @@ def fit_unet(
             for i in np.linspace(0, len(images) - 1, 4).astype(int):
                 image = images[i].astype(np.float32) / 255
                 padded = pad_to_multiple(image, multiple)
-                logits = network(torch.from_numpy(padded)[None, None])[0, 0].numpy()
+                logits = network(torch.from_numpy(padded)[None, None].to(device))
+                logits = logits[0, 0].cpu().numpy()
                 found = logits[: image.shape[0], : image.shape[1]] > 0
                 pairs.append((found, np.asarray(labels[i])))
         return dice_of(pairs)
@@ -103,8 +109,9 @@ def fit_unet(
         checkpoint=checkpoint,
         progress=progress,
         stage="spatial network",
+        team=team,
     )
-    return network, curve
+    return network.cpu(), curve
 
 
 def write_inputs(
@@ -113,6 +120,7 @@ def write_inputs(
     *,
     config: NetworkConfig,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> None:
     """Run the spatial network over prepared recordings and store the temporal one's inputs.
 
@@ -127,11 +135,14 @@ def write_inputs(
         Inputs and resolution.
     progress : callable, optional
         Called after each recording.
+    team : Team, optional
+        Those who share the work.
     """
     multiple = unet_multiple(config.unet)
     unet = unet.eval()
     quick = computes_in_bf16()
-    for done, path in enumerate(paths, start=1):
+    mine = paths[team.rank :: team.size]
+    for done, path in enumerate(mine, start=1):
         example = load_example(path)
         inputs = []
         with torch.inference_mode():
@@ -149,7 +160,8 @@ def write_inputs(
                     ).astype(np.float16)
                 )
         np.save(path / "inputs.npy", np.stack(inputs), allow_pickle=False)
-        progress(Progress("segmenting the training recordings", done, len(paths)))
+        progress(Progress("segmenting the training recordings", done, len(mine)))
+    team.wait()
 
 
 def fit_temporal(
@@ -161,6 +173,7 @@ def fit_temporal(
     seed: int,
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> tuple[TemporalNetwork, Curve]:
     """Fit the temporal network by truncated back-propagation through time.
 
@@ -181,6 +194,8 @@ def fit_temporal(
         Written after each epoch, resumed from where it exists.
     progress : callable, optional
         Called after each epoch.
+    team : Team, optional
+        Those who fit it together.
 
     Returns
     -------
@@ -193,6 +208,8 @@ def fit_temporal(
     network = TemporalNetwork(
         config.temporal, update_bias=recipe.update_bias, norm_start=recipe.norm_start
     )
+    device = team.device or torch.device("cpu")
+    network.to(device)
     examples = [_sequence(path, config.temporal) for path in training]
     held = [_sequence(path, config.temporal) for path in validation]
     crop = recipe.crop_px // (2 if config.temporal.resolution == "half" else 1)
@@ -200,17 +217,26 @@ def fit_temporal(
     longest = max(len(inputs) for inputs, _ in examples)
     chunks = -(-longest // recipe.chunk_steps)
 
-    def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:
+    def train_epoch(epoch: int, update: Update) -> None:
         rng = stream(seed, f"training.temporal.{epoch}")
         order = rng.permutation(len(examples))
+        own = team.own(rng)
         # Two crops of each recording in an epoch.
         for batch in np.array_split(np.concatenate([order, order]), 2 * n_batches):
-            crops = [_temporal_crop(examples[i], crop, recipe, rng) for i in batch]
-            n_steps = min(len(inputs) for inputs, _ in crops)
-            inputs = torch.from_numpy(np.stack([c[0][:n_steps] for c in crops]))
-            first = torch.from_numpy(np.stack([c[1] for c in crops]))[:, None]
-            state, maximum = network.start(len(crops), *inputs.shape[-2:])
-            for start in range(0, n_steps, recipe.chunk_steps):
+            n_steps = min(len(examples[i][0]) for i in batch)
+            starts = range(0, n_steps, recipe.chunk_steps)
+            mine = batch[team.share(len(batch))]
+            if not len(mine):
+                for _ in starts:
+                    update(None, 0)
+                continue
+            crops = [_temporal_crop(examples[i], crop, recipe, own) for i in mine]
+            inputs = torch.from_numpy(np.stack([c[0][:n_steps] for c in crops])).to(device)
+            first = torch.from_numpy(np.stack([c[1] for c in crops]))[:, None].to(device)
+            state, maximum = (
+                zeros.to(device) for zeros in network.start(len(crops), *inputs.shape[-2:])
+            )
+            for start in starts:
                 stop = min(start + recipe.chunk_steps, n_steps)
                 for step in range(start, stop):
                     state, maximum = network.step(inputs[:, step].float(), state, maximum)
@@ -218,20 +244,18 @@ def fit_temporal(
                     target = first >= 0
                 else:
                     target = (first >= 0) & (first < stop)
-                update(
-                    segmentation_loss(network.classify(state, maximum), target.float(), recipe.loss)
-                )
+                logits = network.classify(state, maximum)
+                update(segmentation_loss(logits, target.float(), recipe.loss), len(mine))
                 state, maximum = state.detach(), maximum.detach()
 
     def validate() -> float:
         pairs = []
         for inputs, first in held:
-            state, maximum = network.start(1, *inputs.shape[-2:])
+            state, maximum = (zeros.to(device) for zeros in network.start(1, *inputs.shape[-2:]))
             for one in inputs:
-                state, maximum = network.step(
-                    torch.from_numpy(one.astype(np.float32))[None], state, maximum
-                )
-            probability = torch.sigmoid(network.classify(state, maximum))[0, 0].numpy()
+                step = torch.from_numpy(one.astype(np.float32))[None].to(device)
+                state, maximum = network.step(step, state, maximum)
+            probability = torch.sigmoid(network.classify(state, maximum))[0, 0].cpu().numpy()
             pairs.append((probability > MASK_LEVEL, first >= 0))
         return dice_of(pairs)
 
@@ -244,8 +268,9 @@ def fit_temporal(
         checkpoint=checkpoint,
         progress=progress,
         stage="temporal network",
+        team=team,
     )
-    return network, curve
+    return network.cpu(), curve
 
 
 def _random_crop(

@@ -4,7 +4,6 @@ What a recording teaches is kept in a file of its own, so that a stopped collect
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,10 +30,11 @@ from cocuyo.segmentation import OutlineConfig
 from cocuyo.segmentation.engine import computes_in_bf16
 from cocuyo.segmentation.networks import OutlineNetwork
 from cocuyo.segmentation.weights import WEIGHTS
-from cocuyo.training.collect import Case, analyse_one, collect, keep
+from cocuyo.training.collect import Case, analyse_one, keep
 from cocuyo.training.dataset import DatasetConfig, Split
-from cocuyo.training.loop import Curve, fit, segmentation_loss
+from cocuyo.training.loop import Curve, Update, fit, segmentation_loss
 from cocuyo.training.settings import OutlineRecipe
+from cocuyo.training.team import ALONE, Team, collect
 
 FORMAT = 1
 """Version of the files of collected views; those of another version are made again."""
@@ -74,6 +74,7 @@ def collect_views(
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> Views:
     """Draw the candidates of simulated recordings and say which neurons they show.
 
@@ -97,6 +98,8 @@ def collect_views(
         Processes.
     progress : callable, optional
         Called after each recording.
+    team : Team, optional
+        Those who share the work.
 
     Returns
     -------
@@ -116,7 +119,12 @@ def collect_views(
     kept.mkdir(parents=True, exist_ok=True)
     one = partial(_views_of, folder, kept, dataset, bare, split)
     parts = collect(
-        one, seeds, n_workers=n_workers, stage=f"collecting outlines ({split})", progress=progress
+        one,
+        seeds,
+        n_workers=n_workers,
+        stage=f"collecting outlines ({split})",
+        progress=progress,
+        team=team,
     )
     return Views(
         np.concatenate([part.views for part in parts]),
@@ -134,6 +142,7 @@ def fit_outline_network(
     seed: int,
     checkpoint: Path,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> tuple[OutlineNetwork, Curve]:
     """Fit the outline network; on a GPU where there is one.
 
@@ -151,6 +160,8 @@ def fit_outline_network(
         Written after each epoch, resumed from where it exists.
     progress : callable, optional
         Called after each epoch.
+    team : Team, optional
+        Those who fit it together.
 
     Returns
     -------
@@ -169,7 +180,7 @@ def fit_outline_network(
             msg = "No candidate shows a functional neuron; simulate more or longer recordings."
             raise ModelError(msg)
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = team.device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = OutlineNetwork(training.views.shape[1], config).to(device)
     views = torch.from_numpy(training.views).to(device)
     soma = torch.from_numpy(training.soma).to(device)
@@ -179,12 +190,17 @@ def fit_outline_network(
     held = torch.from_numpy(validation.views[validation.is_neuron == 1])
     wanted = torch.from_numpy(validation.soma[validation.is_neuron == 1])
 
-    def train_epoch(epoch: int, update: Callable[[Tensor], None]) -> None:
+    def train_epoch(epoch: int, update: Update) -> None:
         rng = stream(seed, f"training.outline.{epoch}")
-        for rows in np.array_split(rng.permutation(len(views)), n_batches):
+        own = team.own(rng)
+        for batch in np.array_split(rng.permutation(len(views)), n_batches):
+            rows = batch[team.share(len(batch))]
             at = torch.from_numpy(rows).to(device)
-            seen, target = _vary(views[at].float(), soma[at].float() / 255, rng)
             known, functional_ = right[at] >= 0, (right[at] == 1).float()
+            if not known.any():
+                update(None, 0)
+                continue
+            seen, target = _vary(views[at].float(), soma[at].float() / 255, own)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=quick):
                 outline, score = network(seen)
             loss = functional.binary_cross_entropy_with_logits(
@@ -193,7 +209,7 @@ def fit_outline_network(
             shown = target.amax(dim=(1, 2, 3)) > 0
             if shown.any():
                 loss = loss + segmentation_loss(outline.float()[shown], target[shown], recipe.loss)
-            update(loss)
+            update(loss, len(rows))
 
     def validate() -> float:
         scores = []
@@ -214,6 +230,7 @@ def fit_outline_network(
         checkpoint=checkpoint,
         progress=progress,
         stage="outline network",
+        team=team,
     )
     return network.cpu(), curve
 

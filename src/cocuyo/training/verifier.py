@@ -30,9 +30,10 @@ from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import FEATURES, Verifier
 from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
-from cocuyo.training.collect import analyse_one, collect, keep
+from cocuyo.training.collect import analyse_one, keep
 from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.settings import VerifierRecipe
+from cocuyo.training.team import ALONE, Team, collect
 
 SAME_NEURON_IOU = 0.4
 """A candidate that overlaps a functional neuron at least this much is one."""
@@ -71,6 +72,7 @@ def collect_examples(
     seed: int,
     n_workers: int = 1,
     progress: ProgressCallback = ignore_progress,
+    team: Team = ALONE,
 ) -> Examples:
     """Run the pipeline without verifier on simulated recordings and label what it finds.
 
@@ -94,6 +96,8 @@ def collect_examples(
         Processes.
     progress : callable, optional
         Called after each recording.
+    team : Team, optional
+        Those who share the work.
 
     Returns
     -------
@@ -116,6 +120,7 @@ def collect_examples(
         n_workers=n_workers,
         stage=f"collecting examples ({split})",
         progress=progress,
+        team=team,
     )
     return Examples(
         np.concatenate([part.features for part in parts]),

@@ -3,7 +3,7 @@
 import numpy as np
 from planted_ensembles import independent_raster, planted_raster
 
-from cocuyo.population import correlate_pairs
+from cocuyo.population import correlate_pairs, correlation_matrix
 from cocuyo.population.statistics import discovery_rate, overlaps, spectrum
 
 
@@ -65,3 +65,16 @@ def test_discovery_rates_are_those_of_scipy():
 
 def test_no_p_value_gives_no_discovery_rate():
     assert discovery_rate(np.zeros(0)).shape == (0,)
+
+
+def test_the_matrix_alone_is_that_of_numpy_and_of_the_test():
+    raster = np.random.default_rng(5).random((9, 300)) < 0.2
+    raster[3], raster[6] = False, True
+    matrix = correlation_matrix(raster)
+    np.testing.assert_array_equal(matrix, correlate_pairs(raster).matrix)
+    known = np.delete(np.arange(9), [3, 6])
+    np.testing.assert_allclose(
+        matrix[np.ix_(known, known)], np.corrcoef(raster[known].astype(float)), atol=1e-6
+    )
+    assert np.isnan(matrix[[3, 6]]).all()
+    assert np.isnan(matrix[:, [3, 6]]).all()

@@ -198,7 +198,7 @@ def test_the_temporal_target_lies_where_the_inputs_show_the_neuron(
 def test_each_chunk_must_show_the_neurons_of_its_target(target, run, losses, unfitted):
     recipe = TemporalRecipe(target=target, batch=2, crop_px=64, chunk_steps=2, augment=False)
     run("temporal", recipe=recipe)
-    unfitted["train_epoch"](0, lambda loss: None)
+    unfitted["train_epoch"](0, lambda loss, weight: None)
     assert len(losses) == 2 * 4  # two crops of each recording, 7 steps in chunks of 2
     for first_chunk in (0, 4):
         # The neurons fire in step 3 and 4 (of 7 and 8 steps): in the second and third chunk.
@@ -228,7 +228,7 @@ def test_updates_never_outnumber_what_the_schedule_is_told(draw_recording, unfit
             checkpoint=tmp_path / "none",
         )
         updates = []
-        unfitted["train_epoch"](0, updates.append)
+        unfitted["train_epoch"](0, lambda loss, weight, to=updates: to.append(loss))
         assert 0 < len(updates) <= unfitted["updates_per_epoch"]
 
 
@@ -251,7 +251,7 @@ def test_chunks_carry_the_state_over_and_cut_the_gradient(draw_recording, unfitt
         )
 
     got = []
-    unfitted["train_epoch"](0, lambda loss: got.append(gradient(loss)))
+    unfitted["train_epoch"](0, lambda loss, weight: got.append(gradient(loss)))
 
     inputs = torch.from_numpy(np.load(recording / "inputs.npy").astype(np.float32))[:, None]
     target = (load_example(recording).first_step >= 0)[::2, ::2]
