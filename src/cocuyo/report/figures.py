@@ -184,16 +184,23 @@ def numbers_layer(result: Result, rois: Sequence[int]) -> str:
     str
         SVG in frame pixels.
     """
+    rows, columns = result.rois.frame_shape
     # As high as half a soma, but never too small to read.
-    size = max(0.6 * result.diameter_px, max(result.rois.frame_shape) / 60)
-    size = min(size, max(result.rois.frame_shape) / 26)
-    parts = [
-        f'<text class="number" data-roi="{roi}" x="{result.rois.centroids[roi, 1] + 0.5:.1f}" '
-        f'y="{result.rois.centroids[roi, 0] + 0.5 + 0.36 * size:.1f}">'
-        f"{result.rois.labels[roi]}</text>"
-        for roi in rois
-        if result.rois.accepted[roi]
-    ]
+    size = max(0.6 * result.diameter_px, max(rows, columns) / 60)
+    size = min(size, max(rows, columns) / 26)
+    parts = []
+    for roi in rois:
+        if not result.rois.accepted[roi]:
+            continue
+        number = str(result.rois.labels[roi])
+        half = 0.3 * size * len(number)  # a digit is about 0.6 of its height wide
+        y, x = (float(at) + 0.5 for at in result.rois.centroids[roi])
+        # Whole within the picture: a cut number would be another one.
+        x = min(max(x, half), max(columns - half, half))
+        y = min(max(y + 0.36 * size, 0.8 * size), rows - 0.1 * size)
+        parts.append(
+            f'<text class="number" data-roi="{roi}" x="{x:.1f}" y="{y:.1f}">{number}</text>'
+        )
     return f'<g font-size="{size:.2f}" text-anchor="middle">{"".join(parts)}</g>'
 
 

@@ -1,6 +1,8 @@
 """Pictures and traces are made small without losing what matters."""
 
 import base64
+import re
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from synthetic_result import make_result
 
 from cocuyo.report.decimation import active_runs, embed_traces, extremes
-from cocuyo.report.figures import nice_ticks, outline_path, pool_runs
+from cocuyo.report.figures import nice_ticks, numbers_layer, outline_path, pool_runs
 from cocuyo.report.pictures import MAX_SIDE_PX, grey_picture
 
 
@@ -122,3 +124,23 @@ def test_an_outline_is_written_in_whole_steps():
     rows, columns, _ = result.rois.pixels(0)
     assert path.startswith(f"M{columns[rows == rows.min()].min()} {rows.min()}h")
     assert path.endswith("z")
+
+
+def test_numbers_stay_whole_within_the_picture():
+    result = make_result()
+    rows, columns = result.rois.frame_shape
+    moved = np.array(result.rois.centroids)
+    moved[0], moved[1] = (0, columns - 1), (rows - 1, 0)
+    rois = SimpleNamespace(
+        frame_shape=(rows, columns),
+        accepted=np.ones(len(moved), bool),
+        labels=100 + np.arange(len(moved)),
+        centroids=moved,
+    )
+    page = numbers_layer(SimpleNamespace(rois=rois, diameter_px=result.diameter_px), [0, 1])
+    size = float(re.search(r'font-size="([\d.]+)"', page)[1])
+    places = re.findall(r'x="([\d.]+)" y="([\d.]+)">(\d+)<', page)
+    assert [number for *_, number in places] == ["100", "101"]
+    for x, y, _ in places:
+        assert 0.9 * size - 0.1 <= float(x) <= columns - 0.9 * size + 0.1
+        assert 0.7 * size - 0.1 <= float(y) <= rows
