@@ -26,6 +26,8 @@ _FASTEST_HZ = 12.5
 _AROUND_S = 0.3
 """Half width of the window in which an event's onset is sought, in seconds: how well a transient of
 few frames tells its beginning."""
+_NONE = 1e-6
+"""Onsets expected in a window that count as none: rounding leaves less where there are none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,7 +260,7 @@ def pick_onsets(
     for own, window in zip(probability, expected, strict=True):
         chosen: list[int] = []
         free = np.array(window)
-        while free.size and free[best := int(free.argmax())] >= least:
+        while free.size and free[best := int(free.argmax())] >= max(least, _NONE):
             start, stop = max(0, best - half), min(n_frames, best + half + 1)
             frames = np.arange(start, stop)
             chosen.append(round(float(np.average(frames, weights=own[start:stop]))))
