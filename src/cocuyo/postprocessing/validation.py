@@ -265,8 +265,8 @@ def find_events(
 
     The trace is filtered by a 1-D difference of Gaussians; an event is a stretch above
     `config.active_sd` that reaches `config.threshold_sd`, in units of the noise of that
-    trace's own DoG signal. The paper leaves sigmas and threshold open. With a judge, an event
-    is a peak of the same signal that the judge finds probable.
+    trace's own DoG signal. The paper leaves sigmas and threshold open. With a judge, events
+    begin where it says so, and the same signal tells how long they last.
 
     Parameters
     ----------
