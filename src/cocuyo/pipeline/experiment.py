@@ -95,8 +95,9 @@ def segment_experiment(
         Pixels to leave out, in coordinates of frame 0 of the first recording.
     engine : {"auto", "openvino", "torch"}
         What runs the networks.
-    precision : {"auto", "f32", "bf16"}
-        Number format of the networks.
+    precision : {"auto", "int8", "bf16", "f32"}
+        Number format of the networks; ``auto`` is the first that the model may run in and the
+        processor computes in.
     n_threads : int, default: 0
         Threads of the engine; 0 leaves the choice to it.
     seed : int, default: 0
@@ -122,6 +123,8 @@ def segment_experiment(
         If a frame rate is not known.
     ModelError
         If the model cannot be used.
+    SettingsError
+        If the model or the processor cannot do with `precision`, or a diameter cannot be used.
 
     Examples
     --------

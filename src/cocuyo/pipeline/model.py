@@ -128,7 +128,14 @@ def load_model(name: str | Path = "default") -> Model:
             )
             raise ModelError(msg)
         settings = ModelSettings.model_validate(text)
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError, AttributeError) as error:
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        msg = (
+            f"{path} is not a model of cocuyo of this version: {'.'.join(map(str, wrong['loc']))}: "
+            f"{wrong['msg']}. Train the model again, or use the version of cocuyo that made it."
+        )
+        raise ModelError(msg) from error
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         first = str(error).splitlines()[0]
         msg = f"{path} is not a model of cocuyo: {first}"
         raise ModelError(msg) from error
@@ -200,4 +207,8 @@ def _load(kind: type[_Kind], folder: Path) -> _Kind | None:
     except SafetensorError as error:
         msg = f"{path} cannot be read ({error}); the model folder is damaged."
         raise ModelError(msg) from error
-    return kind.from_tensors(tensors)
+    try:
+        return kind.from_tensors(tensors)
+    except ModelError as error:
+        msg = f"{path} cannot be used. {error}"
+        raise ModelError(msg) from error

@@ -266,8 +266,8 @@ def _too_few(raster: BoolArray, n_peaks: int, min_peaks: int) -> str:
         return f"None of the {n_neurons} neurons is ever active."
     if n_peaks == 0:
         return "The neurons are never active together more than chance allows."
-    found = "1 significant peak" if n_peaks == 1 else f"{n_peaks} significant peaks"
-    return f"There is {found} of synchrony; ensembles are looked for in {min_peaks} or more."
+    found = "is 1 significant peak" if n_peaks == 1 else f"are {n_peaks} significant peaks"
+    return f"There {found} of synchrony; ensembles are looked for in {min_peaks} or more."
 
 
 def _none(raster: BoolArray, reason: str, groups: PeakGroups | None = None) -> Ensembles:

@@ -1,4 +1,4 @@
-"""Small multilayer perceptrons that judge described things: candidates, events."""
+"""Small multilayer perceptrons that judge described things, such as candidates."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -18,7 +18,7 @@ from cocuyo.core import (
     InvalidTraceError,
     LabelArray,
 )
-from cocuyo.postprocessing.judge import EventJudge, pick_onsets
+from cocuyo.postprocessing.judge import SLOWEST_HZ, EventJudge, pick_onsets
 
 _SPREAD_SHARE = 0.3
 """Share of a DoG signal's own spread that its noise is at least. In white noise the spread is
@@ -69,9 +69,9 @@ class ValidationConfig(FrozenConfig):
         default=0.4,
         ge=0,
         le=1,
-        description="Where a model has a judge of events, it replaces `threshold_sd`: what it "
-        "finds less probable is no event. Higher misses more small events and reports fewer false "
-        "ones.",
+        description="Where a model has a judge of events, it replaces `threshold_sd` from 2 frames "
+        "per second: what it finds less probable is no event. Higher misses more small events and "
+        "reports fewer false ones.",
     )
 
 
@@ -265,8 +265,8 @@ def find_events(
 
     The trace is filtered by a 1-D difference of Gaussians; an event is a stretch above
     `config.active_sd` that reaches `config.threshold_sd`, in units of the noise of that
-    trace's own DoG signal. The paper leaves sigmas and threshold open. With a judge, an event
-    is a peak of the same signal that the judge finds probable.
+    trace's own DoG signal. The paper leaves sigmas and threshold open. With a judge, events
+    begin where it says so, and the same signal tells how long they last.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def find_events(
     usable : ndarray of bool, shape (n_frames,), optional
         Frames that may reach the threshold; flashes and unplaced frames may not.
     judge : EventJudge, optional
-        Decides in place of the threshold.
+        Decides in place of the threshold, from 2 frames per second (`SLOWEST_HZ`).
     config : ValidationConfig
         Sigmas and thresholds.
 
@@ -296,7 +296,7 @@ def find_events(
     noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
     # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
     dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
-    if judge is None:
+    if judge is None or frame_rate_hz < SLOWEST_HZ:
         shortest = max(1, round(config.min_duration_s * frame_rate_hz))
         spans = _reaching(dog, shortest=shortest, usable=usable, config=config)
     else:

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -118,6 +119,7 @@ def quantise(
     if "int8" not in here:
         msg = "This processor has no VNNI, so int8 cannot be checked here; use one that has it."
         raise SettingsError(msg)
+    _import_nncf()  # before the images take their minutes
     images = _calibration_images(model, recipe, seed, progress)
     with tempfile.TemporaryDirectory(prefix="cocuyo-int8-") as place:
         trial = Path(place) / "model"
@@ -188,14 +190,26 @@ def _calibration_images(
     return images
 
 
-def _write_int8(folder: Path, images: list[FloatArray], multiple: int) -> None:
-    # nncf prints bars and lines, and reports its use over the network as OpenVINO does.
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Hold back what nncf prints, and its report of its use, which OpenVINO makes as well."""
     with without_usage_reports(), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _import_nncf() -> Any:
+    with _quietly():
         try:
             import nncf
         except ImportError as error:
             msg = f'Quantising needs the extra "train": pip install "cocuyo[train]" ({error}).'
             raise MissingExtraError(msg) from error
+    return nncf
+
+
+def _write_int8(folder: Path, images: list[FloatArray], multiple: int) -> None:
+    with _quietly():
+        nncf = _import_nncf()
         import openvino as ov
 
         def prepare(image: FloatArray) -> FloatArray:

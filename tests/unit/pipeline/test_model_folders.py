@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from fake_judge import random_judge
+from safetensors.numpy import save_file
 
 from cocuyo.core import ModelError
 from cocuyo.pipeline import (
@@ -140,6 +141,12 @@ def test_settings_that_are_missing_unknown_or_out_of_range_are_a_model_error(tmp
         load_model(tmp_path)
 
 
+def test_a_setting_of_another_version_is_named(tmp_path):
+    write_text(tmp_path, pipeline={"validation": {"proposal_sd": 1.0}})
+    with pytest.raises(ModelError, match=r"pipeline\.validation\.proposal_sd.*Train"):
+        load_model(tmp_path)
+
+
 def test_a_setting_that_the_file_lacks_has_its_default(tmp_path):
     write_text(tmp_path, pipeline={"mask_threshold": 0.4})
     expected = PipelineConfig(mask_threshold=0.4)
@@ -177,6 +184,13 @@ def test_a_damaged_verifier_is_a_model_error(tmp_path):
     file = tmp_path / "verifier.safetensors"
     file.write_bytes(file.read_bytes()[:40])
     with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path)
+
+
+def test_a_judge_of_another_version_is_a_model_error_that_names_the_file(tmp_path):
+    write_settings(tmp_path, settings())
+    save_file({"mean": np.zeros(3, np.float32)}, tmp_path / "events.safetensors")
+    with pytest.raises(ModelError, match=r"events\.safetensors cannot be used.*Train it again"):
         load_model(tmp_path)
 
 

@@ -352,3 +352,12 @@ def test_very_short_or_constant_traces_have_nothing_to_judge(n_frames):
 
 def test_the_judge_has_nothing_to_do_without_traces():
     assert len(judged(np.zeros((0, 40)), step_judge()).events) == 0
+
+
+@pytest.mark.parametrize("rate_hz", [0.5, 1.0])
+def test_recordings_slower_than_the_judge_learnt_from_go_by_the_threshold(rate_hz):
+    noise = np.random.default_rng(0).normal(size=(10, 300)).astype(np.float32)
+    judged = find_events(noise, frame_rate_hz=rate_hz, judge=still_judge(onset_bias=0.0))
+    plain = find_events(noise, frame_rate_hz=rate_hz)
+    np.testing.assert_array_equal(judged.raster, plain.raster)
+    assert judged.raster.mean() < 0.01

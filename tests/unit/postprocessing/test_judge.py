@@ -158,6 +158,11 @@ def test_a_lower_limit_finds_more():
     assert picked(probability, least=0.2) == [10, 50]
 
 
+def test_a_limit_of_nothing_finds_every_onset_and_comes_to_an_end():
+    assert picked(at(f10=0.3, f50=0.01), least=0.0) == [10, 50]
+    assert picked(np.zeros(100), least=0.0) == []
+
+
 def test_an_onset_at_a_frame_that_was_not_measured_needs_a_measured_one_beside_it():
     probability = np.asarray(at(f30=0.9, f60=0.9), np.float32)[None]
     usable = everywhere(100)

@@ -163,9 +163,9 @@ def test_a_folder_without_networks_is_refused(folder):
         quantise(folder)
 
 
-def test_without_nncf_the_extra_is_named(folder, monkeypatch):
+def test_without_nncf_the_extra_is_named_before_any_recording_is_made(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "nncf", None)
-    monkeypatch.setattr(module, "_calibration_images", lambda *_: [np.zeros((96, 96), np.float32)])
+    monkeypatch.setattr(module, "_calibration_images", lambda *_: pytest.fail("made recordings"))
     with pytest.raises(MissingExtraError, match=r'pip install "cocuyo\[train\]"'):
         quantise(folder)
 
