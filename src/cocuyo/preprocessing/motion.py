@@ -24,6 +24,7 @@ from cocuyo.core import (
     FrozenConfig,
     Motion,
     SettingsError,
+    median,
 )
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
@@ -823,7 +824,7 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     band = fine - coarse
     side = max(3, min(2 * int(_LOCAL_WINDOW * geometry.diameter / 2) + 1, *geometry.shape))
     local: AnyArray = cv2.boxFilter(band * band, cv2.CV_32F, (side, side))
-    usual = _median(local[::4, ::4]) or float(local.mean())
+    usual = median(local[::4, ::4]) or float(local.mean())
     if not usual > 0.0:
         return None
     band /= np.sqrt(np.maximum(local, 0.0) + np.float32(usual))
@@ -1184,7 +1185,7 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
     residual = target - fit.astype(np.float32) @ template.basis
     size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
     # 2.385 sd: 95 % efficiency under normal noise (Holland and Welsch 1977).
-    scale = 2.385 * _MAD_TO_SD * _median(size)
+    scale = 2.385 * _MAD_TO_SD * median(size)
     if scale > 0:
         residual *= np.float32(1.0 / scale)
         residual *= residual
@@ -1211,14 +1212,6 @@ def _solve(
         return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
     except np.linalg.LinAlgError:
         return None
-
-
-def _median(values: FloatArray) -> float:
-    """Median of finite values; `np.median` takes several times as long for a few thousand."""
-    middle = values.size // 2
-    ordered = np.partition(values, middle, axis=None)
-    upper = ordered[middle]
-    return float(upper if values.size % 2 else (ordered[:middle].max() + upper) / 2)
 
 
 # ---------------------------------------------------------------- Lucas-Kanade
