@@ -350,11 +350,18 @@ def running_baseline(
     if n_rois == 0:
         return traces.copy()
     levels = np.empty((n_rois, len(centres)), np.float32)
+    # The percentile by hand: `np.percentile` takes longer to begin than to find it.
+    rank = (window - 1) * (config.baseline_percentile / 100)
+    below = int(rank)
+    share = rank - below
     for i, centre in enumerate(centres):
-        start = int(np.clip(centre - window // 2, 0, n_frames - window))
-        levels[:, i] = np.percentile(
-            traces[:, start : start + window], config.baseline_percentile, axis=1
-        )
+        start = min(max(int(centre) - window // 2, 0), n_frames - window)
+        ordered = np.partition(traces[:, start : start + window], below, axis=1)
+        low = ordered[:, below]
+        high = ordered[:, below + 1 :].min(axis=1) if share > 0 else low
+        # From the nearer of the two, as `np.percentile` does.
+        between = high - low
+        levels[:, i] = low + between * share if share < 0.5 else high - between * (1 - share)
     levels = ndimage.gaussian_filter1d(levels, 1.5, axis=1, mode="nearest")
     time = np.arange(n_frames)
     return np.stack([np.interp(time, centres, level) for level in levels]).astype(np.float32)
