@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from fake_engine import use_fake_engine
+from fake_judge import still_judge
 from flashing_movie import ACTIVE, DIAMETER_PX, RATE_HZ, SHAPE, SILENT, disc, make_movie
 from scipy import ndimage
 
@@ -19,7 +20,6 @@ from cocuyo.core import (
 )
 from cocuyo.pipeline import PRESETS, extract, segment, write_part
 from cocuyo.preprocessing import MotionConfig
-from fake_judge import still_judge
 
 N_FRAMES = 160
 CENTRES = (*ACTIVE, *SILENT)

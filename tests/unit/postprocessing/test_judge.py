@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from fake_judge import random_judge, rise_judge, still_judge
 
 from cocuyo.core import ModelError
 from cocuyo.postprocessing import DILATIONS, TRACE_CHANNELS, EventJudge, look_at, pick_onsets
-from fake_judge import random_judge, rise_judge, still_judge
 
 RATE_HZ = 8.0
 
