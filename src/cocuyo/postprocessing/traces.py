@@ -1,13 +1,19 @@
 """Traces of ROIs: raw counts, surrounding ring, correction, ΔF/F₀."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
 from scipy import ndimage, sparse
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, InvalidTraceError
+from cocuyo.core import (
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    FrozenConfig,
+    InvalidTraceError,
+    median,
+)
 
 _N_DIRECTIONS = 8
 N_SECTORS = 2 * _N_DIRECTIONS
@@ -192,7 +198,7 @@ def sector_shares(
     sectors: FloatArray,
     *,
     frame_rate_hz: float,
-    stretches: Sequence[tuple[int, int]] | None = None,
+    n_stretches: int = 1,
     config: TraceConfig = TraceConfig(),
 ) -> FloatArray:
     """Weigh the sectors of each ring by how they show in the ROI while it is quiet.
@@ -211,8 +217,8 @@ def sector_shares(
         Traces of their sectors (`ring_sectors`); 0 in empty ones.
     frame_rate_hz : float
         Frames per second.
-    stretches : sequence of tuple of int, optional
-        First and one-past-last column of each stretch without a gap in time; one if None.
+    n_stretches : int, default: 1
+        Stretches of one length that the frames consist of; time is missing between them.
     config : TraceConfig
         Baseline.
 
@@ -222,13 +228,13 @@ def sector_shares(
         Weights that sum to 1 in each row, some may be below 0; all 0 where the sectors do not
         show in the ROI.
     """
-    parts = stretches or [(0, raw.shape[1])]
 
     def changes(traces: FloatArray) -> FloatArray:
         """Without what changes slowly, stretch by stretch."""
-        each = [np.asarray(traces[:, start:stop], np.float32) for start, stop in parts]
-        slow = [running_baseline(x, frame_rate_hz=frame_rate_hz, config=config) for x in each]
-        return np.concatenate([x - y for x, y in zip(each, slow, strict=True)], axis=1)
+        length = traces.shape[1] // n_stretches
+        each = np.asarray(traces, np.float32).reshape(len(traces) * n_stretches, length)
+        slow = running_baseline(each, frame_rate_hz=frame_rate_hz, config=config)
+        return np.asarray((each - slow).reshape(traces.shape), np.float32)
 
     shares = np.zeros((len(raw), N_SECTORS), np.float32)
     for roi, trace in enumerate(changes(raw)):
@@ -494,7 +500,7 @@ def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> Float
 
 def _quiet_frames(values: AnyArray, *, below: float) -> BoolArray:
     """Frames near the middle; transients only rise, so what lies above is sooner the ROI's own."""
-    middle = float(np.median(values))
+    middle = median(values)
     spread = max((middle - float(np.percentile(values, 25))) / 0.6745, 1e-9)
     return np.asarray((values <= middle + 2 * spread) & (values >= middle - below * spread))
 
