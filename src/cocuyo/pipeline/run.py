@@ -380,9 +380,7 @@ def _follow(
         now = time.monotonic()
         due = now + max(_KEEP_S, (now - start) / _KEEP_SHARE)
 
-    return follow(
-        first, recording, n_threads=n_threads, progress=progress, after_block=keep
-    )
+    return follow(first, recording, n_threads=n_threads, progress=progress, after_block=keep)
 
 
 def describe_run(
