@@ -210,7 +210,7 @@ def add_to_images(
         frames, weights = frames[weighed], weights[:, weighed]
     n, columns, side = len(frames), frames.shape[2], patches.side
     flat = frames.reshape(n, frames.shape[1] * columns)
-    within = patches.inside.all(axis=(1, 2))
+    within = np.asarray(patches.inside.all(axis=(1, 2)), np.bool_)
     for i in np.flatnonzero(np.abs(weights).max(axis=1, initial=0) > 0):
         if within[i]:  # rows of the square lie together: far quicker than pixel by pixel
             top, left = divmod(int(patches.index[i, 0]), columns)

@@ -212,7 +212,8 @@ def contrast_of_soma(
     ndarray of float32, shape (n_rows, n_columns)
         Standard deviations above the field's median; 0 where nothing varies.
     """
-    seen = cv2.GaussianBlur(contrast, (0, 0), _SOMA_SIGMA * diameter_px)
+    sigma = _SOMA_SIGMA * diameter_px
+    seen = np.asarray(cv2.GaussianBlur(contrast, (0, 0), sigma), np.float32)
     sample = seen if inside is None else seen[inside]
     if sample.size == 0:
         return np.zeros(contrast.shape, np.float32)

@@ -1190,7 +1190,7 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
         residual *= np.float32(1.0 / scale)
         residual *= residual
         residual += np.float32(1.0)
-        fit = _solve(template, target, flat / residual)
+        fit = _solve(template, target, np.divide(flat, residual, out=residual))
         if fit is None:
             return 0.0, 0.0
     # A fit of almost no gain is noise: its step would be arbitrary.
