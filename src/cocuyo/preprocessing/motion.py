@@ -52,8 +52,6 @@ _STANDING_SD = 3.0
 # and the memory of the error and of the steps so measured, frames.
 _TILE = 3.0
 _ERROR_FRAMES = 30
-# Where the product of each two rows of the basis stands among the template's products.
-_SYMMETRIC = np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])
 # A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
 _MAD_TO_SD = 1.4826
 
@@ -1202,16 +1200,26 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
 def _solve(
     template: _Template, target: FloatArray, weight: FloatArray
 ) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    normal = (template.products @ weight).astype(np.float64)[_SYMMETRIC]
-    right = (template.basis @ (weight * target)).astype(np.float64)
+    # The normal equations are symmetric, three by three: Cramer's rule, in Python's numbers, takes
+    # a tenth of the time of a call to solve them.
+    a, b, c, d, e, f = (template.products @ weight).tolist()
+    x, y, z = (template.basis @ (weight * target)).tolist()
     # Tikhonov: a template without texture in one direction must not move in it.
-    normal[np.diag_indices(3)] *= 1.0 + 1e-6
-    if not normal[np.diag_indices(3)].min() > 0:
+    a, d, f = (value * (1.0 + 1e-6) for value in (a, d, f))
+    if not min(a, d, f) > 0:
         return None
-    try:
-        return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
-    except np.linalg.LinAlgError:
+    aa, ab, ac = d * f - e * e, c * e - b * f, b * e - c * d
+    bb, bc, cc = a * f - c * c, b * c - a * e, a * d - b * b
+    size = a * aa + b * ab + c * ac
+    if not size > 0:
         return None
+    return np.array(
+        [
+            (aa * x + ab * y + ac * z) / size,
+            (ab * x + bb * y + bc * z) / size,
+            (ac * x + bc * y + cc * z) / size,
+        ]
+    )
 
 
 # ---------------------------------------------------------------- Lucas-Kanade
