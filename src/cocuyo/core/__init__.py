@@ -1,6 +1,6 @@
 """The nouns every stage shares: recordings, ROIs, traces, results, settings, errors."""
 
-from cocuyo.core.arrays import AnyArray, BoolArray, FloatArray, LabelArray, TimeArray
+from cocuyo.core.arrays import AnyArray, BoolArray, FloatArray, LabelArray, TimeArray, median
 from cocuyo.core.errors import (
     CocuyoError,
     InvalidTraceError,
@@ -87,6 +87,7 @@ __all__ = [
     "TruncatedRecordingError",
     "fill",
     "ignore_progress",
+    "median",
     "outline",
     "read_rows",
     "stream",

@@ -3,10 +3,12 @@
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from cocuyo.core import (
@@ -19,6 +21,7 @@ from cocuyo.core import (
     ProgressCallback,
     Recording,
     ignore_progress,
+    median,
 )
 from cocuyo.io import save_npz_atomic
 from cocuyo.pipeline.finish import Finished, Maps, finish_candidates, finish_mask
@@ -136,10 +139,13 @@ def follow(
     first: "FirstPass",
     recording: Recording,
     *,
+    n_threads: int = 0,
     progress: ProgressCallback = ignore_progress,
-    after_block: Callable[["FirstPass"], None] | None = None,
+    after_block: Callable[["FirstPass", StreamState], None] | None = None,
 ) -> Analysis:
     """Bring a first pass to the end of its recording, from wherever it stands.
+
+    The networks see the steps of one block while the next one is read and placed.
 
     Parameters
     ----------
@@ -147,10 +153,13 @@ def follow(
         Before the first frame, or taken up between two steps.
     recording : Recording
         The recording that it was set up for.
+    n_threads : int, default: 0
+        With 1, one thread works at a time. For several runs side by side.
     progress : callable, optional
         Called after each block.
     after_block : callable, optional
-        Called with the pass after each block but the last, while no frame waits for a step.
+        Called after each block but the last, in another thread: with the pass, whose sums and
+        memory hold the block, and the state of its stream then, in which no frame waits for a step.
 
     Returns
     -------
@@ -159,14 +168,28 @@ def follow(
     """
     n_frames = recording.n_frames
     per_block = block_frames(recording, multiple=first.setup.frames_per_step)
-    for start in range(first.n_frames, n_frames, per_block):
-        stop = min(start + per_block, n_frames)
-        first.push(recording.movie.read(start, stop))
-        if stop == n_frames:
-            first.end()
-        elif after_block is not None:
-            after_block(first)
-        progress(Progress("segmenting", stop, n_frames))
+
+    def take(steps: tuple[Step, ...], stream: StreamState, stop: int) -> int:
+        for step in steps:
+            first.take(step)
+        if after_block is not None and stop < n_frames:
+            after_block(first, stream)
+        return stop
+
+    taken: Future[int] | None = None
+    with ThreadPoolExecutor(1, "cocuyo-networks") as worker:
+        for start in range(first.n_frames, n_frames, per_block):
+            stop = min(start + per_block, n_frames)
+            steps = first.place(recording.movie.read(start, stop)).steps
+            if stop == n_frames:
+                steps += end_stream(first.stream, first.setup)
+            if taken is not None:
+                progress(Progress("segmenting", taken.result(), n_frames))
+            taken = worker.submit(take, steps, first.stream, stop)
+            if n_threads == 1:
+                taken.result()
+        if taken is not None:
+            progress(Progress("segmenting", taken.result(), n_frames))
     return first.analysis()
 
 
@@ -576,27 +599,30 @@ class _Sums:
     def add(self, step: Step) -> None:
         self.motions.append(step.motion)
         self.n_seen += step.stop - step.start
-        raw = np.asarray(step.raw, np.float32)
-        known = np.isfinite(raw)
-        highest = np.where(known, raw, np.float32(-np.inf)).max(axis=0)
-        self._max_raw = np.maximum(self._max_raw, highest)
-        self._raw += np.where(known, raw, np.float32(0.0)).sum(axis=0, dtype=np.float64)
-        self._n_raw += known.sum(axis=0)
+        for raw in step.raw:
+            shown = known = np.asarray(raw, np.float32)
+            finite = np.isfinite(known)
+            self._n_raw += finite
+            if not finite.all():
+                shown = np.where(finite, known, np.float32(-np.inf))
+                known = np.where(finite, known, np.float32(0.0))
+            np.maximum(self._max_raw, shown, out=self._max_raw)
+            cv2.accumulate(known, self._raw)
         frames = step.frames
         if len(frames) == 0:
             return
         highest = frames.max(axis=0)
         self.max = highest if self.n_frames == 0 else np.maximum(self.max, highest)
-        self._sum += frames.sum(axis=0, dtype=np.float64)
         self.n_frames += len(frames)
-        chain = frames if self._last is None else np.concatenate([self._last[None], frames])
-        if len(chain) > 1:
-            steps = np.diff(chain, axis=0)
-            # Without the frames' common rise and fall (flicker), which is no pixel's noise.
-            steps -= np.median(steps[:, ::4, ::4], axis=(1, 2))[:, None, None]
-            self._squares += (steps**2).sum(axis=0, dtype=np.float64)
-            self.n_pairs += len(steps)
-        self._last = frames[-1]
+        for frame in frames:
+            cv2.accumulate(frame, self._sum)
+            if self._last is not None:
+                change = frame - self._last
+                # Without the frames' common rise and fall (flicker), which is no pixel's noise.
+                change -= np.float32(median(change[::4, ::4]))
+                cv2.accumulateSquare(change, self._squares)
+                self.n_pairs += 1
+            self._last = frame
         if step.usable:
             self.contrast = np.maximum(self.contrast, step.contrast)
             of_soma = contrast_of_soma(

@@ -153,7 +153,7 @@ def segment_experiment(
             precision=precision,
             n_threads=n_threads,
         )
-    method = _Method(loaded, settings, diameter_px, networks, exclude)
+    method = _Method(loaded, settings, diameter_px, networks, exclude, n_threads)
     with clock.measure("comparing fields"):
         guesses = _glance_at_fields(recordings, method, progress)
     seen: list[_Seen] = []
@@ -234,6 +234,7 @@ class _Method:
     diameter_px: float
     networks: Engine | None
     exclude: BoolArray | None
+    n_threads: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +275,7 @@ def _analyse_in_field(
         networks=method.networks,
         exclude=None if exclude is None else _move_mask(exclude, guess.offset_px),
         kept=kept,
+        n_threads=method.n_threads,
         notes=notes,
         progress=progress,
     )

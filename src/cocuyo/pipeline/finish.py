@@ -721,7 +721,7 @@ def _cells_and_surrounds(
         interpolate_frames(some, seen),
         interpolate_frames(parts, seen),
         frame_rate_hz=recording.rate_hz,
-        stretches=[(i * length, (i + 1) * length) for i in range(_N_STRETCHES)],
+        n_stretches=_N_STRETCHES,
         config=config.traces,
     )
     raw, ring = read([cells, weigh_sectors(sectors, shares, rings)], stage)

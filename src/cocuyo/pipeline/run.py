@@ -40,7 +40,7 @@ from cocuyo.pipeline.checkpoint import keep_first_pass, take_up_first_pass
 from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
-from cocuyo.pipeline.stream import Setup, require_frames, set_up
+from cocuyo.pipeline.stream import Setup, StreamState, require_frames, set_up
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -94,7 +94,8 @@ def segment(
         Number format of the networks; ``auto`` is the first that the model may run in and the
         processor computes in.
     n_threads : int, default: 0
-        Threads of the engine; 0 leaves the choice to it. For several runs side by side.
+        Threads of the engine; 0 leaves the choice to it. With 1, the first pass does one thing
+        at a time as well. For several runs side by side.
     seed : int, default: 0
         Recorded in the result; no step of this version is random.
     work : Path, optional
@@ -158,6 +159,7 @@ def segment(
             exclude=exclude,
             kept=None if work is None else work / _FIRST_PASS,
             begun=begun,
+            n_threads=n_threads,
             notes=notes,
             progress=progress,
         )
@@ -198,6 +200,7 @@ def first_pass(
     exclude: BoolArray | None = None,
     kept: Path | None = None,
     begun: FirstPass | None = None,
+    n_threads: int = 0,
     notes: list[str],
     progress: ProgressCallback = ignore_progress,
 ) -> Analysis:
@@ -221,6 +224,8 @@ def first_pass(
         File in which the maps are kept for a run that is started again after a kill.
     begun : FirstPass, optional
         The first pass, made while the recording ran.
+    n_threads : int, default: 0
+        With 1, one thread works at a time.
     notes : list of str
         A sentence is added where maps are taken over.
     progress : callable, optional
@@ -241,7 +246,7 @@ def first_pass(
     setup = set_up(recording, config=settings, diameter_px=diameter_px, exclude=exclude)
     analysis = None if begun is None else _take_over(begun, recording, setup, networks, notes)
     if analysis is None:
-        analysis = _follow(recording, setup, networks, kept, key, notes, progress)
+        analysis = _follow(recording, setup, networks, kept, key, n_threads, notes, progress)
     if kept is not None:
         try:
             keep_analysis(kept, analysis, key=key)
@@ -340,6 +345,7 @@ def _follow(
     networks: Engine | None,
     kept: Path | None,
     key: str,
+    n_threads: int,
     notes: list[str],
     progress: ProgressCallback,
 ) -> Analysis:
@@ -352,7 +358,7 @@ def _follow(
         n_steps=n_frames // setup.frames_per_step,
     )
     if kept is None:
-        return follow(first, recording, progress=progress)
+        return follow(first, recording, n_threads=n_threads, progress=progress)
     path = _so_far(kept)
     if take_up_first_pass(path, first, key=key):
         notes.append(
@@ -364,17 +370,17 @@ def _follow(
         )
     due = time.monotonic() + _KEEP_S
 
-    def keep(first: FirstPass) -> None:
+    def keep(first: FirstPass, stream: StreamState) -> None:
         nonlocal due
         start = time.monotonic()
         if start < due:
             return
         with suppress(OSError):  # a full disk: the result's own message will say it
-            keep_first_pass(path, first, first.stream, key=key)
+            keep_first_pass(path, first, stream, key=key)
         now = time.monotonic()
         due = now + max(_KEEP_S, (now - start) / _KEEP_SHARE)
 
-    return follow(first, recording, progress=progress, after_block=keep)
+    return follow(first, recording, n_threads=n_threads, progress=progress, after_block=keep)
 
 
 def describe_run(

@@ -26,6 +26,9 @@ noise, at 2 Hz and above 0.04 at most."""
 _TYPICAL_HZ = 7.0
 _FASTEST_HZ = 12.5
 """Frames that come faster are averaged in groups: the network learnt from 2 to 12 per second."""
+_ROWS = 128
+"""Frames of one product of matrices: larger ones are parted among threads, which then wait for each
+other longer than they compute."""
 _AROUND_S = 0.3
 """Half width of the window in which an event's onset is sought, in seconds: how well a transient of
 few frames tells its beginning."""
@@ -91,20 +94,18 @@ class EventJudge:
 
     def _convolve(self, name: str, values: FloatArray, dilation: int = 1) -> FloatArray:
         weight = self.layers[f"{name}.weight"]
-        n_taps = weight.shape[2]
-        out = np.repeat(self.layers[f"{name}.bias"][None], len(values), axis=0)
+        n, (n_out, n_in, n_taps) = len(values), weight.shape
+        # What all taps see lies side by side, so that a layer is one product.
+        seen = np.zeros((n + -n % _ROWS, n_taps, n_in), np.float32)
         for tap in range(n_taps):
             back = (n_taps // 2 - tap) * dilation  # how long before each frame this tap looks
-            if abs(back) >= len(values):
-                continue
-            matrix = weight[:, :, tap].T
             if back > 0:
-                out[back:] += values[:-back] @ matrix
-            elif back < 0:
-                out[:back] += values[-back:] @ matrix
+                seen[back:n, tap] = values[:-back]
             else:
-                out += values @ matrix
-        return out
+                seen[: max(0, n + back), tap] = values[-back:]
+        matrix = weight.transpose(2, 1, 0).reshape(n_taps * n_in, n_out)
+        out = seen.reshape(-1, _ROWS, n_taps * n_in) @ matrix
+        return np.asarray(out.reshape(-1, n_out)[:n] + self.layers[f"{name}.bias"], np.float32)
 
     def tensors(self) -> dict[str, FloatArray]:
         """Return the weights as named arrays, for a weights file."""

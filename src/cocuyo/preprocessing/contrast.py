@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from cocuyo.core import BoolArray, FloatArray, FrozenConfig
+from cocuyo.core import BoolArray, FloatArray, FrozenConfig, median
 
 _SOMA_SIGMA = 0.25
 """Sigma of the average over a soma, in diameters. On simulated recordings of the split
@@ -212,12 +212,13 @@ def contrast_of_soma(
     ndarray of float32, shape (n_rows, n_columns)
         Standard deviations above the field's median; 0 where nothing varies.
     """
-    seen = cv2.GaussianBlur(contrast, (0, 0), _SOMA_SIGMA * diameter_px)
+    sigma = _SOMA_SIGMA * diameter_px
+    seen = np.asarray(cv2.GaussianBlur(contrast, (0, 0), sigma), np.float32)
     sample = seen if inside is None else seen[inside]
     if sample.size == 0:
         return np.zeros(contrast.shape, np.float32)
-    middle = float(np.median(sample))
-    spread = 1.4826 * float(np.median(np.abs(sample - middle)))
+    middle = median(sample)
+    spread = 1.4826 * median(np.abs(sample - middle))
     if spread <= 0:
         return np.zeros(contrast.shape, np.float32)
     height = (seen - np.float32(middle)) / np.float32(spread)
@@ -277,7 +278,7 @@ def _noise(state: ContrastState, config: ContrastConfig) -> FloatArray:
     gradient_y = cv2.Sobel(state.baseline, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     gradient_x = cv2.Sobel(state.baseline, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     motion = config.motion_tolerance_px**2 * (gradient_y**2 + gradient_x**2)
-    floor = 1e-12 + 0.05 * float(np.median(state.variance))
+    floor = 1e-12 + 0.05 * median(state.variance)
     return np.asarray(np.sqrt(np.maximum(state.variance, floor) + motion), np.float32)
 
 

@@ -7,7 +7,7 @@ placed given a state and gives the next state, so blocks of any size give the sa
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import cv2
@@ -24,6 +24,7 @@ from cocuyo.core import (
     FrozenConfig,
     Motion,
     SettingsError,
+    median,
 )
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
@@ -179,6 +180,12 @@ class _Template:
     basis: FloatArray
     self_peak_sd: float
     chance: float
+
+    @cached_property
+    def products(self) -> FloatArray:
+        """Product of each two rows of the basis: one template serves many least squares."""
+        image, along_y, along_x = self.basis
+        return np.concatenate([image * self.basis, along_y * self.basis[1:], [along_x**2]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -815,7 +822,7 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     band = fine - coarse
     side = max(3, min(2 * int(_LOCAL_WINDOW * geometry.diameter / 2) + 1, *geometry.shape))
     local: AnyArray = cv2.boxFilter(band * band, cv2.CV_32F, (side, side))
-    usual = float(np.median(local[::4, ::4])) or float(local.mean())
+    usual = median(local[::4, ::4]) or float(local.mean())
     if not usual > 0.0:
         return None
     band /= np.sqrt(np.maximum(local, 0.0) + np.float32(usual))
@@ -1143,8 +1150,8 @@ def _finish(
     for _ in range(config.refinements if refinements is None else refinements) if good else ():
         step_y, step_x = _step(moved, template, weight)
         # A step beyond a pixel means that the least squares lost the peak.
-        y = float(np.clip(dy + step_y, start[0] - 1.5, start[0] + 1.5))
-        x = float(np.clip(dx + step_x, start[1] - 1.5, start[1] + 1.5))
+        y = min(max(dy + step_y, start[0] - 1.5), start[0] + 1.5)
+        x = min(max(dx + step_x, start[1] - 1.5), start[1] + 1.5)
         change = max(abs(y - dy), abs(x - dx))
         dy, dx = y, x
         moved = _translate(image, dy, dx)
@@ -1169,19 +1176,19 @@ def _finish(
 
 def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[float, float]:
     r"""Solve ``moved = a (T - step . grad T)`` for the step, with Cauchy weights."""
-    basis, target = template.basis, np.ascontiguousarray(moved).ravel()
-    fit = _solve(basis, target, weight.ravel())
+    target, flat = np.ascontiguousarray(moved).ravel(), weight.ravel()
+    fit = _solve(template, target, flat)
     if fit is None:
         return 0.0, 0.0
-    residual = target - fit.astype(np.float32) @ basis
+    residual = target - fit.astype(np.float32) @ template.basis
     size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
     # 2.385 sd: 95 % efficiency under normal noise (Holland and Welsch 1977).
-    scale = 2.385 * _MAD_TO_SD * float(np.median(size))
+    scale = 2.385 * _MAD_TO_SD * median(size)
     if scale > 0:
         residual *= np.float32(1.0 / scale)
-        fit = _solve(
-            basis, target, weight.ravel() / np.add(residual * residual, 1.0, dtype=np.float32)
-        )
+        residual *= residual
+        residual += np.float32(1.0)
+        fit = _solve(template, target, np.divide(flat, residual, out=residual))
         if fit is None:
             return 0.0, 0.0
     # A fit of almost no gain is noise: its step would be arbitrary.
@@ -1191,19 +1198,28 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
 
 
 def _solve(
-    basis: FloatArray, target: FloatArray, weight: FloatArray
+    template: _Template, target: FloatArray, weight: FloatArray
 ) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    weighted = basis * weight
-    normal = (weighted @ basis.T).astype(np.float64)
-    right = (weighted @ target).astype(np.float64)
+    # The normal equations are symmetric, three by three: Cramer's rule, in Python's numbers, takes
+    # a tenth of the time of a call to solve them.
+    a, b, c, d, e, f = (template.products @ weight).tolist()
+    x, y, z = (template.basis @ (weight * target)).tolist()
     # Tikhonov: a template without texture in one direction must not move in it.
-    normal[np.diag_indices(3)] *= 1.0 + 1e-6
-    if not normal[np.diag_indices(3)].min() > 0:
+    a, d, f = (value * (1.0 + 1e-6) for value in (a, d, f))
+    if not min(a, d, f) > 0:
         return None
-    try:
-        return np.asarray(np.linalg.solve(normal, right), dtype=np.float64)
-    except np.linalg.LinAlgError:
+    aa, ab, ac = d * f - e * e, c * e - b * f, b * e - c * d
+    bb, bc, cc = a * f - c * c, b * c - a * e, a * d - b * b
+    size = a * aa + b * ab + c * ac
+    if not size > 0:
         return None
+    return np.array(
+        [
+            (aa * x + ab * y + ac * z) / size,
+            (ab * x + bb * y + bc * z) / size,
+            (ac * x + bc * y + cc * z) / size,
+        ]
+    )
 
 
 # ---------------------------------------------------------------- Lucas-Kanade

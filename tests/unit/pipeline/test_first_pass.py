@@ -1,14 +1,19 @@
 """The first pass: maps of the whole recording, and what the networks are shown."""
 
+import threading
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from fake_engine import FakeEngine
 from flashing_movie import ACTIVE, DIAMETER_PX, SILENT, make_movie
 
+from cocuyo.core import Cancelled
 from cocuyo.pipeline import PRESETS, analyse, blob_labels, final_mask
 from cocuyo.pipeline.analysis import (
     FirstPass,
     _Sums,
+    follow,
     keep_analysis,
     kept_analysis,
     network_shape,
@@ -359,3 +364,50 @@ def test_a_pass_that_cannot_be_taken_up_begins_anew(drifting, tmp_path, damage):
         first = first_pass_of(make_movie(n_frames=60, shape=(60, 72)), "template_correlation")
     assert not take_up_first_pass(path, first, key="that" if damage == "another key" else "this")
     assert first.n_frames == first.stream.start == first.stream.motion.n_placed == 0
+
+
+def follow_in_small_blocks(movie, monkeypatch, *, engine=None, **options):
+    shape = movie.frames.shape[1:]
+    monkeypatch.setattr("cocuyo.pipeline.stream.READ_BYTES", 4 * movie.frames[:13].size)
+    recording = movie.recording()
+    setup = set_up(recording, config=STILL, diameter_px=DIAMETER_PX)
+    first = FirstPass(
+        setup,
+        engine or FakeEngine(shape, diameter_px=DIAMETER_PX),
+        frame_shape=shape,
+        n_steps=recording.n_frames // setup.frames_per_step,
+    )
+    return follow(first, recording, **options)
+
+
+def test_one_thread_and_two_find_the_same(movie, monkeypatch):
+    one = follow_in_small_blocks(movie, monkeypatch, n_threads=1)
+    two = follow_in_small_blocks(movie, monkeypatch)
+    for field in fields(one.maps):
+        np.testing.assert_array_equal(
+            getattr(one.maps, field.name), getattr(two.maps, field.name), err_msg=field.name
+        )
+
+
+def test_progress_says_what_the_networks_have_seen_and_may_stop_the_pass(movie, monkeypatch):
+    seen = []
+
+    def stop_half_way(progress):
+        seen.append(progress.done)
+        if progress.done >= 60:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        follow_in_small_blocks(movie, monkeypatch, progress=stop_half_way)
+    assert 60 <= seen[-1] < 80
+    assert not [one for one in threading.enumerate() if one.name.startswith("cocuyo-networks")]
+
+
+def test_an_error_of_the_networks_ends_the_pass(movie, monkeypatch):
+    class Broken(FakeEngine):
+        def segment(self, image):
+            raise FloatingPointError
+
+    broken = Broken(movie.frames.shape[1:], diameter_px=DIAMETER_PX)
+    with pytest.raises(FloatingPointError):
+        follow_in_small_blocks(movie, monkeypatch, engine=broken)
