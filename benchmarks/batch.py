@@ -154,7 +154,7 @@ def main() -> None:
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:N_CORES])
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    side, n_frames = (96, 90) if options.quick else (320, 800)
+    side, n_frames = (96, 90) if options.quick else (320, 2000)
     taken: dict[str, Taken] = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
