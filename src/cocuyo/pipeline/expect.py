@@ -5,19 +5,17 @@ from dataclasses import dataclass
 from cocuyo.core import Recording
 from cocuyo.pipeline.settings import PipelineConfig
 
-# Measured with version 0.1.0 on a server processor (EPYC, bf16), whole runs of simulated slices:
-# 128 x 128, 256 x 256 and 512 x 512 pixels and 400 frames, 256 x 256 and 2400, 512 x 512 and 3600,
-# 1024 x 1024 and 120, and twice with cells so small that the networks saw them magnified 1.8 times.
-# Processor time in seconds: at the start; for each pixel (finishing); for each pixel of each frame
-# (motion, sums, traces); for each pixel that the networks see in each step.
-_START_S, _PIXEL_S, _PIXEL_FRAME_S, _PIXEL_STEP_S = 3.5, 1.8e-5, 8e-8, 1.1e-7
-# Highest resident memory of the same runs in MB: at the start, for the engine (without networks
-# there is none), for each pixel, and for each pixel at the networks' magnification. All of them,
-# and three later ones of other sizes, lay within 15 % of what this gives.
+# Measured with version 0.1.0 on a server processor (EPYC, int8) by `benchmarks/speed.py`: simulated
+# slices of 256 x 256 and 512 x 512 pixels, 300 to 10 800 frames. Frames of 1024 x 1024 take up to
+# a half more. Processor time in seconds: at the start; for each pixel (finishing); for each pixel
+# of each frame (motion, sums, traces); for each pixel that the networks see in each step.
+_START_S, _PIXEL_S, _PIXEL_FRAME_S, _PIXEL_STEP_S = 3.5, 1.2e-5, 3.7e-8, 7.2e-8
+# Highest resident memory in MB, of runs of 128 to 1024 pixels a side and twice with cells so small
+# that the networks saw them magnified 1.8 times: at the start, for each pixel, and for each pixel
+# that the networks see. All of them lay within 15 % of what this gives.
 _START_MB, _ENGINE_MB, _PIXEL_MB, _NETWORK_PIXEL_MB = 250.0, 290.0, 3.5e-4, 3.5e-4
-_PARALLEL_SHARE = 0.4
-"""Of the processor time, what further cores take over. On two cores the main thread had 71 to 84 %
-of it, which is a share of 0.32 to 0.58."""
+_PARALLEL_SHARE = 0.75
+"""Of the processor time, what further cores take over: 0.56 to 0.87 of it on two cores."""
 
 
 @dataclass(frozen=True)

@@ -51,15 +51,15 @@ def test_the_memory_is_that_of_measured_runs(run, measured_mb):
     assert found.memory_mb == pytest.approx(measured_mb, rel=0.15)
 
 
-# Processor time of the same runs in seconds.
+# Processor time in seconds (benchmarks/speed.py).
 @pytest.mark.parametrize(
     ("run", "measured_s"),
     [
-        ((400, 128, 5), 4.5),
-        ((400, 256, 5), 6.7),
-        ((400, 512, 5), 18.3),
-        ((3600, 512, 5), 99.4),
-        ((2400, 256, 5), 20.5),
+        ((300, 256, 4), 4.9),
+        ((300, 512, 4), 9.5),
+        ((600, 512, 4), 14.6),
+        ((3600, 512, 4), 59.6),
+        ((10800, 512, 4), 155.1),
     ],
 )
 def test_the_time_is_that_of_measured_runs(run, measured_s):
@@ -89,7 +89,7 @@ def test_networks_on_each_frame_take_more_time_and_none_less_memory():
 
 def test_more_cores_take_less_but_not_in_proportion():
     found = expected()
-    assert found.core_s == found.wall_s(1) > found.wall_s(2) > found.wall_s(16) > found.core_s / 2
+    assert found.core_s == found.wall_s(1) > found.wall_s(2) > found.wall_s(16) > found.core_s / 4
 
 
 def test_without_a_frame_rate_nothing_is_expected():
