@@ -307,15 +307,18 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 5.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(2, 3, sharex="col")
     standard = rows[0]
-    curves = (
+    curves = [
         ("length", "frames", lambda row: row["n_frames"]),
         ("size", "megapixels per frame", lambda row: row["side"] ** 2 / 1e6),
         ("cells", "candidates", lambda row: row["n_candidates"]),
-    )
+    ]
+    curves = [curve for curve in curves if any(row["group"] == curve[0] for row in rows)]
+    if not curves:
+        return
+    figure = Figure(figsize=(1 + 3 * len(curves), 5.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(curves), sharex="col", squeeze=False)
     for column, (group, label, value) in enumerate(curves):
         points = [row for row in rows if row["group"] == group]
         points += [standard] if group == "length" else []
@@ -325,7 +328,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes[1, column].plot(x, [row["peak_mb"] for row in points], "o-", color="tab:orange")
         axes[1, column].set_xlabel(label)
         for panel in axes[:, column]:
-            panel.set_ylim(bottom=0)
+            panel.set_ylim(bottom=0, top=1.08 * panel.get_ylim()[1])
             panel.set_xlim(left=0)
             panel.spines[["top", "right"]].set_visible(False)
     axes[0, 0].set_ylabel("time, s (two cores)")
