@@ -193,26 +193,42 @@ ENORMOUS = {
 }
 
 
+# In a process of its own: other threads of the tests' process would find no memory, and end it.
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import cocuyo.io, cocuyo.pipeline  # what is loaded now is not limited
+from cocuyo.cli import main
+
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+n_bytes = pages * resource.getpagesize() + 2**29
+resource.setrlimit(resource.RLIMIT_AS, (n_bytes, n_bytes))
+main()
+"""
+
+
 @pytest.fixture
-def little_memory():
-    """Let this process have half a gigabyte more than it has."""
-    resource = pytest.importorskip("resource", reason="Windows limits memory otherwise.")
-    statistics = Path("/proc/self/statm")
-    if not statistics.is_file():
+def refused_with_little_memory(process, state_of, tmp_path):
+    """Analyse with half a gigabyte more than an idle process has; give the line of refusal."""
+    if not Path("/proc/self/statm").is_file():
         pytest.skip("Only Linux says and limits how much memory a process has.")
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    n_bytes = int(statistics.read_text().split()[0]) * resource.getpagesize() + 2**29
-    resource.setrlimit(resource.RLIMIT_AS, (n_bytes, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+
+    def call(path, *options):
+        before = state_of(tmp_path)
+        words = ("run", "--preset", "srname", path, "--frame-rate", 6.67, "--pixel-size", 1.5)
+        outcome = process(*words, *options, code=LITTLE_MEMORY)
+        assert (outcome.status, outcome.out) == (1, ""), outcome
+        assert state_of(tmp_path) == before
+        return outcome.error
+
+    return call
 
 
 @pytest.mark.parametrize("kind", ENORMOUS)
-@pytest.mark.usefixtures("little_memory")
 def test_enormous_sizes_in_a_header_are_damage_and_ask_for_no_memory(
-    run_refused, write_tiff, tmp_path, small, kind
+    refused_with_little_memory, write_tiff, tmp_path, small, kind
 ):
-    line = run_refused(ENORMOUS[kind](tmp_path, write_tiff(small)))
+    line = refused_with_little_memory(ENORMOUS[kind](tmp_path, write_tiff(small)))
     assert "memory" not in line
     assert re.search("damaged|damaged or cut|without a whole image|not written", line)
 
@@ -369,10 +385,12 @@ def test_a_mask_that_is_no_image_is_refused(run_refused, write, write_tiff, smal
     assert "is not a mask: it is a text file" in line
 
 
-@pytest.mark.usefixtures("little_memory")
-def test_enormous_sizes_of_a_mask_ask_for_no_memory(run_refused, write_tiff, small, tmp_path):
+def test_enormous_sizes_of_a_mask_ask_for_no_memory(
+    refused_with_little_memory, write_tiff, small, tmp_path
+):
     mask = npy(tmp_path, (10**6, 10**6))
-    assert "damaged .npy file" in run_refused(write_tiff(small), "--exclude", mask)
+    line = refused_with_little_memory(write_tiff(small), "--exclude", mask)
+    assert "damaged .npy file" in line
 
 
 @pytest.mark.parametrize(
