@@ -1,5 +1,6 @@
 """What simulated recordings teach beyond the first two networks, kept recording by recording."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cocuyo.core import AnyArray, Recording, stream
 from cocuyo.pipeline.analysis import Analysis, analyse, network_shape
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.segmentation import Engine, load_engine
+from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
 from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
 
@@ -85,6 +87,46 @@ def analyse_one(
     )
     analysis = analyse(recording, config=config, diameter_px=diameter_px, engine=engine)
     return Case(simulation, recording, analysis, diameter_px, engine)
+
+
+def kept_folder(
+    cache: Path,
+    folder: Path,
+    *,
+    facts: object,
+    dataset: DatasetConfig,
+    config: PipelineConfig,
+    split: Split,
+) -> Path:
+    """Make the folder for what was collected with some networks and settings.
+
+    Parameters
+    ----------
+    cache : Path
+        Holds such folders.
+    folder : Path
+        Model folder with the networks that `config` names.
+    facts : object
+        What else the collected depends on; its text counts.
+    dataset : DatasetConfig
+        Size of the recordings.
+    config : PipelineConfig
+        Settings.
+    split : {"training", "validation", "test"}
+        Which recordings.
+
+    Returns
+    -------
+    Path
+        An existing folder; another one for anything that differs.
+    """
+    key = hashlib.sha256((folder / WEIGHTS).read_bytes())
+    if config.networks.outline is not None:
+        key.update((folder / OUTLINE_WEIGHTS).read_bytes())
+    key.update(f"{facts} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
+    kept = cache / f"{split}-{key.hexdigest()[:16]}"
+    kept.mkdir(parents=True, exist_ok=True)
+    return kept
 
 
 def keep(path: Path, make: Callable[[], dict[str, AnyArray]]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 What a recording teaches is kept in a file of its own, so that a stopped collection goes on.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,9 +38,8 @@ from cocuyo.postprocessing import (
     pick_onsets,
     scale_traces,
 )
-from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation, broad_training_config, simulate_traces, training_config
-from cocuyo.training.collect import analyse_one, keep
+from cocuyo.training.collect import analyse_one, keep, kept_folder
 from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.loop import Curve, Update, fit
 from cocuyo.training.settings import EventsRecipe
@@ -195,12 +193,7 @@ def collect_traces(
     """
     number = recipe.n_training if split == "training" else recipe.n_validation
     seeds = [_FIRST_SEED[split] + 1000 * seed + i for i in range(number)]
-    key = hashlib.sha256((folder / WEIGHTS).read_bytes())
-    if config.networks.outline is not None:
-        key.update((folder / OUTLINE_WEIGHTS).read_bytes())
-    key.update(f"{FORMAT} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
-    kept = cache / f"{split}-{key.hexdigest()[:16]}"
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = kept_folder(cache, folder, facts=FORMAT, dataset=dataset, config=config, split=split)
     sets = collect(
         partial(_traces_of, folder, kept, dataset, config, split),
         seeds,

@@ -3,7 +3,6 @@
 What a recording teaches is kept in a file of its own, so that a stopped collection goes on.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,8 +28,7 @@ from cocuyo.postprocessing import CHANNELS, VIEW_SIDE, Scene, to_view, view_cand
 from cocuyo.segmentation import OutlineConfig
 from cocuyo.segmentation.engine import computes_in_bf16
 from cocuyo.segmentation.networks import OutlineNetwork
-from cocuyo.segmentation.weights import WEIGHTS
-from cocuyo.training.collect import Case, analyse_one, keep
+from cocuyo.training.collect import Case, analyse_one, keep, kept_folder
 from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.loop import Curve, Update, fit, segmentation_loss
 from cocuyo.training.settings import OutlineRecipe
@@ -112,11 +110,8 @@ def collect_views(
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than those of the first networks, and than the verifier's.
     seeds = [700_000 + 1000 * seed + i for i in range(number)]
-    key = hashlib.sha256((folder / WEIGHTS).read_bytes())
     facts = (FORMAT, CHANNELS, VIEW_SIDE, _TEACHES_OUTLINE, _IS_NEURON)
-    key.update(f"{facts} {dataset.model_dump_json()} {bare.model_dump_json()}".encode())
-    kept = cache / f"{split}-{key.hexdigest()[:16]}"
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = kept_folder(cache, folder, facts=facts, dataset=dataset, config=bare, split=split)
     one = partial(_views_of, folder, kept, dataset, bare, split)
     parts = collect(
         one,

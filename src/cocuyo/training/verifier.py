@@ -3,7 +3,6 @@
 What a recording teaches is kept in a file of its own, so that a stopped collection goes on.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -28,9 +27,8 @@ from cocuyo.core import (
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.postprocessing import FEATURES, Verifier
-from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
-from cocuyo.training.collect import analyse_one, keep
+from cocuyo.training.collect import analyse_one, keep, kept_folder
 from cocuyo.training.dataset import DatasetConfig, Split
 from cocuyo.training.settings import VerifierRecipe
 from cocuyo.training.team import ALONE, Team, collect
@@ -107,13 +105,8 @@ def collect_examples(
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
-    key = hashlib.sha256((folder / WEIGHTS).read_bytes())
-    if config.networks.outline is not None:
-        key.update((folder / OUTLINE_WEIGHTS).read_bytes())
     facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES)
-    key.update(f"{facts} {dataset.model_dump_json()} {config.model_dump_json()}".encode())
-    kept = cache / f"{split}-{key.hexdigest()[:16]}"
-    kept.mkdir(parents=True, exist_ok=True)
+    kept = kept_folder(cache, folder, facts=facts, dataset=dataset, config=config, split=split)
     parts = collect(
         partial(_examples_of, folder, kept, dataset, config, split),
         seeds,
