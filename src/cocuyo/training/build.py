@@ -2,9 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -24,6 +25,8 @@ from cocuyo.training.quantise import withdraw_int8
 from cocuyo.training.settings import TRAININGS, TrainingConfig
 from cocuyo.training.team import ALONE, Team
 from cocuyo.training.verifier import collect_examples, fit_verifier
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True)
@@ -248,20 +251,8 @@ def train_outline(shop: Workshop, *, progress: ProgressCallback = ignore_progres
         msg = f"The preset {shop.preset!r} has no outline network; it draws by morphology."
         raise SettingsError(msg)
     _require_networks(shop)
-    training, validation = (
-        collect_views(
-            shop.model,
-            cache=shop.folder / "data" / "outlines",
-            dataset=shop.training.dataset,
-            recipe=shop.training.outline,
-            config=shop.pipeline,
-            split=split,
-            seed=shop.seed,
-            n_workers=shop.n_workers,
-            progress=progress,
-            team=shop.team,
-        )
-        for split in ("training", "validation")
+    training, validation = _collected(
+        shop, collect_views, "outlines", shop.training.outline, progress
     )
     network, curve = fit_outline_network(
         training,
@@ -302,20 +293,8 @@ def train_events(shop: Workshop, *, progress: ProgressCallback = ignore_progress
         If there is no model folder with networks.
     """
     _require_networks(shop, outline=True)
-    training, validation = (
-        collect_traces(
-            shop.model,
-            cache=shop.folder / "data" / "traces",
-            dataset=shop.training.dataset,
-            recipe=shop.training.events,
-            config=shop.pipeline,
-            split=split,
-            seed=shop.seed,
-            n_workers=shop.n_workers,
-            progress=progress,
-            team=shop.team,
-        )
-        for split in ("training", "validation")
+    training, validation = _collected(
+        shop, collect_traces, "traces", shop.training.events, progress
     )
     judge, curve = fit_judge(
         training,
@@ -357,20 +336,8 @@ def train_verifier(
         If there is no model folder with networks.
     """
     _require_networks(shop, outline=True)
-    training, validation = (
-        collect_examples(
-            shop.model,
-            cache=shop.folder / "data" / "examples",
-            dataset=shop.training.dataset,
-            recipe=shop.training.verifier,
-            config=shop.pipeline,
-            split=split,
-            seed=shop.seed,
-            n_workers=shop.n_workers,
-            progress=progress,
-            team=shop.team,
-        )
-        for split in ("training", "validation")
+    training, validation = _collected(
+        shop, collect_examples, "examples", shop.training.verifier, progress
     )
     verifier, metrics = fit_verifier(
         training, validation, recipe=shop.training.verifier, seed=shop.seed
@@ -380,6 +347,32 @@ def train_verifier(
         write_part(shop.model, verifier)
         _write_metrics(shop, {"verifier": metrics})
     return metrics
+
+
+def _collected(
+    shop: Workshop,
+    collect: Callable[..., _Kind],
+    name: str,
+    recipe: object,
+    progress: ProgressCallback,
+) -> tuple[_Kind, _Kind]:
+    """What further recordings teach, for training and for validation."""
+    training, validation = (
+        collect(
+            shop.model,
+            cache=shop.folder / "data" / name,
+            dataset=shop.training.dataset,
+            recipe=recipe,
+            config=shop.pipeline,
+            split=split,
+            seed=shop.seed,
+            n_workers=shop.n_workers,
+            progress=progress,
+            team=shop.team,
+        )
+        for split in ("training", "validation")
+    )
+    return training, validation
 
 
 def _recordings(shop: Workshop, progress: ProgressCallback) -> tuple[list[Path], list[Path]]:
