@@ -27,7 +27,6 @@ from cocuyo.postprocessing.judge import (
     look_at,
     pick_onsets,
 )
-from cocuyo.postprocessing.perceptron import Perceptron
 from cocuyo.postprocessing.traces import (
     N_SECTORS,
     CorrectedTraces,
@@ -92,7 +91,6 @@ __all__ = [
     "EventJudge",
     "FootprintConfig",
     "Patches",
-    "Perceptron",
     "Scene",
     "Seeds",
     "TraceConfig",
