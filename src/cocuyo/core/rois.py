@@ -218,7 +218,8 @@ class RoiSet:
         -------
         ndarray of int32, shape (n_rows, n_columns)
             0 outside, 1..n in the accepted ROIs. A pixel of several ROIs goes to the
-            larger weight; an ROI that would keep no pixel keeps its heaviest free one.
+            larger weight; an ROI that would keep no pixel keeps its heaviest that another can
+            spare, and has none where each is the only one of another ROI.
         """
         size = self.footprints.shape[1]
         image = np.zeros(size, np.int32)

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -217,12 +218,23 @@ def load_engine(
     return _OpenVinoEngine(folder, config, frame_shape, chosen, n_threads)
 
 
-def computes_in_bf16() -> bool:
-    """Say whether this processor computes in bf16; others take far longer with it than with f32."""
+@cache
+def _openvino_core() -> Any:
+    """Load OpenVINO's part for processors, once and for good.
+
+    It gives the thread that loads it another stack for signals, and frees that when it is
+    unloaded, in whatever thread: Ctrl-C would then end the process with a segmentation fault
+    (OpenVINO 2026.4). So it is never unloaded.
+    """
     with without_usage_reports():
         import openvino as ov
 
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ov.Core()
+
+
+def computes_in_bf16() -> bool:
+    """Say whether this processor computes in bf16; others take far longer with it than with f32."""
+    return "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def computes_in_int8() -> bool:
@@ -349,10 +361,7 @@ class _OpenVinoEngine:
         number_format: NumberFormat,
         n_threads: int,
     ) -> None:
-        with without_usage_reports():
-            import openvino as ov
-
-        core = ov.Core()
+        core = _openvino_core()
         rest: str = number_format
         self.precision: str = number_format
         files = {"unet": "unet"}
@@ -389,8 +398,7 @@ class _OpenVinoEngine:
             try:
                 model = core.read_model(path)
                 if graph in sizes:
-                    shapes = {i: ov.PartialShape(size) for i, size in enumerate(sizes[graph])}
-                    model.reshape(shapes)
+                    model.reshape(dict(enumerate(sizes[graph])))
                 self._graphs[graph] = core.compile_model(model, "CPU", options)
             except RuntimeError as error:  # the only one OpenVINO raises
                 first = " ".join(str(error).split())[:200]

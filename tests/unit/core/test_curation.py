@@ -381,7 +381,11 @@ def test_every_list_of_edits_has_a_state_that_can_be_saved(edits: list[Edit]):
     assert len(set(after.rois.ids)) == n == len(after.traces.raw) == len(after.raster)
     assert [not why for why in after.rois.reasons] == after.rois.accepted.tolist()
     assert (after.rois.area_px > 0).all()
-    assert after.rois.label_image().max() == after.rois.accepted.sum()
+    labels = after.rois.label_image().ravel()
+    counts = np.bincount(labels, minlength=after.rois.accepted.sum() + 1)
+    for label, roi in enumerate(np.flatnonzero(after.rois.accepted), start=1):
+        own_pixels = after.rois.footprints[[roi]].indices  # all the last one of others, or some own
+        assert counts[label] or (counts[labels[own_pixels]] == 1).all()
     assert n == 0 or after.events.roi.max(initial=0) < n
     for i in range(n):
         own = after.events.roi == i

@@ -222,6 +222,31 @@ def test_openvino_reports_to_nobody_that_it_is_used(tmp_path):
     assert list(home.iterdir()) == []
 
 
+RELEASE_ELSEWHERE = """
+import os, pathlib, signal, sys, threading
+from cocuyo.segmentation import NetworkConfig, load_engine
+
+config = NetworkConfig.model_validate_json(sys.argv[1])
+engines = [load_engine(pathlib.Path(sys.argv[2]), config, frame_shape=(16, 16), engine="openvino")]
+releasing = threading.Thread(target=engines.clear)
+releasing.start()
+releasing.join()
+signal.signal(signal.SIGINT, lambda *_: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals of this kind.")
+def test_ctrl_c_is_heard_after_an_engine_was_released_in_another_thread(folder_of):
+    done = subprocess.run(
+        [sys.executable, "-c", RELEASE_ELSEWHERE, CONFIG.model_dump_json(), folder_of(CONFIG)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "heard\n")
+
+
 def views_of(n):
     return np.random.default_rng(n).random((n, 3, 12, 12), np.float32)
 
