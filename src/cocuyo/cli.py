@@ -1137,7 +1137,7 @@ def extract(
     """
     from pathlib import Path
 
-    from cocuyo.io import file_identity, is_result, rois_identity
+    from cocuyo.io import file_identity, is_result, rois_identity, work_folder
     from cocuyo.pipeline import extract as extract_given
     from cocuyo.pipeline import with_inputs
 
@@ -1156,22 +1156,25 @@ def extract(
     )
     rois, reference, recording = _read_given(source, job.recordings[0])
     given = rois_identity(source)
-    with ProgressPrinter() as progress:
-        result = extract_given(
-            recording,
-            rois,
-            preset=preset,
-            model=model,
-            config=job.settings,
-            exclude=job.exclude,
-            include_rejected=include_rejected,
-            reference=reference,
-            align=align,
-            progress=progress,
-        )
-    inputs = (*file_identity(recording.paths), given)
-    result = with_inputs(result, inputs, reading=job.reading.choices)
-    click.echo(_summary(result, result.save(job.folder, overwrite=overwrite)))
+    with work_folder(job.folder, overwrite=overwrite) as work:
+        with ProgressPrinter() as progress:
+            result = extract_given(
+                recording,
+                rois,
+                preset=preset,
+                model=model,
+                config=job.settings,
+                exclude=job.exclude,
+                include_rejected=include_rejected,
+                reference=reference,
+                align=align,
+                work=work,
+                progress=progress,
+            )
+        inputs = (*file_identity(recording.paths), given)
+        result = with_inputs(result, inputs, reading=job.reading.choices)
+        saved = result.save(job.folder, overwrite=overwrite)
+    click.echo(_summary(result, saved))
 
 
 def _read_given(

@@ -39,6 +39,7 @@ from cocuyo.core.result import (
     Traces,
 )
 from cocuyo.core.rois import NO_PIXEL, RoiSet
+from cocuyo.core.scratch import MEMORY, Scratch, release_pages, roi_blocks
 from cocuyo.core.settings import FrozenConfig
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "FLAG_INVALID",
     "FLAG_UNPLACED",
     "IN_VIEW_SHARE",
+    "MEMORY",
     "NO_PIXEL",
     "AnyArray",
     "ArrayMovie",
@@ -78,6 +80,7 @@ __all__ = [
     "ResultError",
     "RoiSet",
     "RunInfo",
+    "Scratch",
     "SettingsError",
     "StimulusResponse",
     "SynchronyPeaks",
@@ -90,5 +93,7 @@ __all__ = [
     "median",
     "outline",
     "read_rows",
+    "release_pages",
+    "roi_blocks",
     "stream",
 ]

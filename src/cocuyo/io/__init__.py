@@ -29,6 +29,7 @@ from cocuyo.io.results import (
     start_partial,
     work_folder,
 )
+from cocuyo.io.scratch import DiskScratch
 from cocuyo.io.sources import Source
 from cocuyo.io.truth import (
     is_foreign,
@@ -41,6 +42,7 @@ from cocuyo.io.truth import (
 __all__ = [
     "READING_CHOICES",
     "Choice",
+    "DiskScratch",
     "EditLog",
     "ExportOptions",
     "ExternalMovie",

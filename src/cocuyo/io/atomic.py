@@ -1,8 +1,11 @@
 """Files that appear whole or not at all."""
 
+import errno
 import json
 import math
+import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -72,6 +75,35 @@ def write_together(folder: str | Path, names: Iterable[str]) -> Iterator[dict[st
             with suppress(OSError):  # the first error is the one to report
                 folder.rmdir()
         raise
+
+
+def reserve(file_number: int, n_bytes: int, path: Path) -> None:
+    """Take the space for a file.
+
+    Parameters
+    ----------
+    file_number : int
+        Of the open file.
+    n_bytes : int
+        Its size.
+    path : Path
+        The file, or the folder of one without a name.
+
+    Raises
+    ------
+    OSError
+        If the disk has not that much left.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file_number, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every disk can
+                raise OSError(error.errno, error.strerror, str(path)) from error
+        else:
+            return
+    if shutil.disk_usage(path if path.is_dir() else path.parent).free < n_bytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -4,9 +4,7 @@ The layout is documented in ``docs/reference/result-folder.md``; a change of pat
 or meaning raises `FORMAT_VERSION` and is described there.
 """
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +26,9 @@ from cocuyo.core import (
     RoiSet,
     RunInfo,
     Traces,
+    release_pages,
 )
+from cocuyo.io.atomic import reserve
 
 FORMAT = "cocuyo-result"
 FORMAT_VERSION = 1
@@ -66,10 +66,10 @@ def write_result_file(path: Path, result: Result) -> None:
     # for each part of it and may crash when the program ends. So the space is taken beforehand.
     n_bytes = _bytes_at_most(result)
     with path.open("wb") as reserved:
-        _reserve(reserved.fileno(), n_bytes, path)
+        reserve(reserved.fileno(), n_bytes, path)
     try:
         with h5py.File(path, "w") as file:
-            _reserve(file.id.get_vfd_handle(), n_bytes, path)
+            reserve(file.id.get_vfd_handle(), n_bytes, path)
             _write(file, result)
             file.flush()
             n_used = file.id.get_filesize()
@@ -93,20 +93,6 @@ def _bytes_at_most(result: Result) -> int:
         + len(result.parts) * (5 * n_pixels + n_rois + 200)
     )
     return int(_OVERHEAD_SHARE * (n_values + text)) + _OVERHEAD_BYTES
-
-
-def _reserve(file_number: int, n_bytes: int, path: Path) -> None:
-    """Take the space for a file, or raise what a full disk raises."""
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file_number, 0, n_bytes)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every disk can
-                raise OSError(error.errno, error.strerror, str(path)) from error
-        else:
-            return
-    if shutil.disk_usage(path.parent).free < n_bytes:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def _write(file: Any, result: Result) -> None:
@@ -217,6 +203,7 @@ def _per_roi(file: Any, name: str, data: AnyArray, dtype: type) -> None:
     for start in range(0, n_rois, step):
         stop = min(start + step, n_rois)
         dataset[start:stop] = np.asarray(data[start:stop], dtype)
+        release_pages(data)
 
 
 class StoredArray:

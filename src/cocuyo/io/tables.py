@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from cocuyo.core import FLAG_INVALID, FLAG_UNPLACED, AnyArray, BoolArray, Part, Result, TimeArray
+from cocuyo.core import (
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    AnyArray,
+    BoolArray,
+    Part,
+    Result,
+    TimeArray,
+    release_pages,
+)
 
 # Frames handled at once; 1024 frames of 1000 ROIs are 4 MB.
 BLOCK_FRAMES = 1024
@@ -172,6 +181,7 @@ def write_trace_table(path: Path, result: Result, values: AnyArray, *, digits: i
     def text(start: int, stop: int) -> Iterator[str]:
         for row in fill.block(start, stop).T.tolist():
             yield line % tuple(row)
+        release_pages(values)
 
     _write_frames(path, result, text)
 
@@ -194,6 +204,7 @@ def write_raster_table(path: Path, result: Result) -> None:
         letters[:, 1::2] = ord("0") + block
         for row in letters:
             yield row.tobytes().decode("ascii")
+        release_pages(result.raster)
 
     _write_frames(path, result, text)
 

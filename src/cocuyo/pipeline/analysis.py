@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from cocuyo.core import (
+    MEMORY,
     AnyArray,
     BoolArray,
     FloatArray,
@@ -20,6 +21,7 @@ from cocuyo.core import (
     Progress,
     ProgressCallback,
     Recording,
+    Scratch,
     ignore_progress,
     median,
 )
@@ -457,6 +459,7 @@ def find_rois(
     verifier: Verifier | None = None,
     judge: EventJudge | None = None,
     engine: Engine | None = None,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Make ROIs of the maps, in the way that `config.finish` names.
@@ -477,6 +480,8 @@ def find_rois(
         Judges events; a threshold does if None.
     engine : Engine or None
         Runs the outline network, where `config.networks` names one.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
 
@@ -495,6 +500,7 @@ def find_rois(
             verifier=verifier,
             judge=judge,
             engine=engine,
+            scratch=scratch,
             progress=progress,
         )
     return finish_mask(
@@ -506,6 +512,7 @@ def find_rois(
         diameter_px=diameter_px,
         score=analysis.maps.probability,
         judge=judge,
+        scratch=scratch,
         progress=progress,
     )
 

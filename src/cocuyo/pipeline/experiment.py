@@ -12,6 +12,7 @@ from scipy import sparse
 from cocuyo.core import (
     FLAG_INVALID,
     FLAG_UNPLACED,
+    MEMORY,
     AnyArray,
     BoolArray,
     FloatArray,
@@ -23,12 +24,14 @@ from cocuyo.core import (
     RecordingError,
     Result,
     RoiSet,
+    Scratch,
     TimeArray,
     ignore_progress,
 )
+from cocuyo.io import DiskScratch
 from cocuyo.pipeline.analysis import Analysis, find_rois
 from cocuyo.pipeline.field import SAME_FIELD, FieldShift, measure_field_shift
-from cocuyo.pipeline.finish import Extracted
+from cocuyo.pipeline.finish import Extracted, peak_snr
 from cocuyo.pipeline.model import Model, load_model
 from cocuyo.pipeline.parts import extract_in_view, join_extracted
 from cocuyo.pipeline.run import (
@@ -153,7 +156,8 @@ def segment_experiment(
             precision=precision,
             n_threads=n_threads,
         )
-    method = _Method(loaded, settings, diameter_px, networks, exclude, n_threads)
+    scratch = MEMORY if work is None else DiskScratch(work)
+    method = _Method(loaded, settings, diameter_px, networks, exclude, n_threads, scratch)
     with clock.measure("comparing fields"):
         guesses = _glance_at_fields(recordings, method, progress)
     seen: list[_Seen] = []
@@ -186,18 +190,20 @@ def segment_experiment(
                 config=settings,
                 diameter_px=diameter_px,
                 judge=loaded.judge,
+                scratch=scratch,
                 progress=_in_part(i, len(recordings), progress),
             )
             for i, (recording, one, part) in enumerate(zip(recordings, seen, parts, strict=True))
         ]
-    rois = _judge_again(replace(merged.rois, snr=_largest_snr(extracted)), extracted)
+    highest = np.max([peak_snr(one.traces) for one in extracted], axis=0)
+    rois = _judge_again(replace(merged.rois, snr=highest), extracted)
     n_found = [str(len(one.candidates)) for one in seen]
     notes.append(
         f"Candidates of all recordings ({' + '.join(n_found)}) that overlap are one: "
         f"{len(rois)} are left, accepted if they are neurons in any recording."
     )
     _report_view(parts, rois, warnings)
-    joined = join_extracted(extracted)
+    joined = join_extracted(extracted, scratch=method.scratch)
     return Result(
         rois=rois,
         traces=joined.traces,
@@ -235,6 +241,7 @@ class _Method:
     networks: Engine | None
     exclude: BoolArray | None
     n_threads: int
+    scratch: Scratch
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +305,7 @@ def _analyse_in_field(
         verifier=method.model.verifier,
         judge=method.model.judge,
         engine=method.networks,
+        scratch=method.scratch,
         progress=progress,
     ).rois
     notes.append(
@@ -586,16 +594,6 @@ def merge_candidates(
 def _rename(reason: str, now: Mapping[str, str]) -> str:
     """Give the ROIs that a reason names their new ids."""
     return re.sub(r"roi_\d+", lambda word: now.get(word[0], word[0]), reason)
-
-
-def _largest_snr(extracted: Sequence[Extracted]) -> FloatArray:
-    """Largest transient over the noise of its own recording."""
-    of_each = []
-    for one in extracted:
-        highest = one.traces.delta_f_over_f.max(axis=1, initial=0.0)
-        noise = one.traces.noise
-        of_each.append(np.divide(highest, noise, out=np.zeros_like(highest), where=noise > 0))
-    return np.asarray(np.max(of_each, axis=0), np.float32)
 
 
 def _judge_again(rois: RoiSet, extracted: Sequence[Extracted]) -> RoiSet:

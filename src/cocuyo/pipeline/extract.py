@@ -1,13 +1,13 @@
 """Traces and events of ROIs that someone else gave: drawn by hand, or of another recording."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from scipy import sparse
 
 from cocuyo.core import (
-    AnyArray,
+    MEMORY,
     BoolArray,
     Events,
     FloatArray,
@@ -18,13 +18,16 @@ from cocuyo.core import (
     Result,
     ResultError,
     RoiSet,
+    Scratch,
     Traces,
     ignore_progress,
 )
+from cocuyo.io import DiskScratch
 from cocuyo.pipeline.analysis import Analysis, analyse
 from cocuyo.pipeline.field import measure_field_shift
-from cocuyo.pipeline.finish import Extracted, Finished, extract_traces
+from cocuyo.pipeline.finish import Extracted, Finished, extract_traces, peak_snr
 from cocuyo.pipeline.model import load_model
+from cocuyo.pipeline.parts import spread_rows
 from cocuyo.pipeline.run import Clock, assemble, choose_diameter, report_motion
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import require_frames
@@ -50,6 +53,7 @@ def extract(
     include_rejected: bool = False,
     reference: FloatArray | None = None,
     align: bool = False,
+    work: Path | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Result:
     """Extract traces, events and raster of given ROIs.
@@ -80,6 +84,9 @@ def extract(
         result they come from. A shift of the field against it is warned about.
     align : bool, default: False
         Move the ROIs by the shift against `reference`, in whole pixels.
+    work : Path, optional
+        Existing folder on a disk where the traces of long recordings may lie, in files that go with
+        the result's arrays; in memory by default.
     progress : callable, optional
         Called with a `Progress` as the work goes on; may raise `Cancelled`.
 
@@ -141,7 +148,16 @@ def extract(
         placed = _compare(given, reference, analysis, diameter_px, align, notes, warnings)
     placed = _keep_in_view(placed, given.area_px, analysis, exclude, notes, warnings)
     with clock.measure("extracting"):
-        found = _trace(placed, recording, analysis, settings, diameter_px, loaded.judge, progress)
+        found = _trace(
+            placed,
+            recording,
+            analysis,
+            settings,
+            diameter_px,
+            loaded.judge,
+            MEMORY if work is None else DiskScratch(work),
+            progress,
+        )
     counts = found.events.count(len(placed))
     silent = int((counts[placed.accepted] == 0).sum())
     notes.append(
@@ -344,6 +360,7 @@ def _trace(
     config: PipelineConfig,
     diameter_px: float,
     judge: EventJudge | None,
+    scratch: Scratch,
     progress: ProgressCallback,
 ) -> Finished:
     """Read the traces of the ROIs that have pixels; the others have none."""
@@ -361,31 +378,16 @@ def _trace(
             config=config,
             diameter_px=diameter_px,
             judge=judge,
+            scratch=scratch,
             progress=progress,
         )
-    noise = found.traces.noise
-    highest = found.traces.delta_f_over_f.max(axis=1, initial=0.0)
-    snr = np.divide(highest, noise, out=np.zeros_like(highest), where=noise > 0)
-    raster = np.zeros((len(rois), n_frames), np.bool_)
-    raster[there] = found.raster
+    snr = np.full(len(rois), np.nan, np.float32)
+    snr[there] = peak_snr(found.traces)
+    found = spread_rows(found, there, len(rois), blank=np.nan, scratch=scratch)
     return Finished(
-        replace(rois, snr=_spread(snr, there, len(rois))),
-        Traces(
-            *(
-                _spread(getattr(found.traces, field.name), there, len(rois))
-                for field in fields(Traces)
-            )
-        ),
-        raster,
-        replace(found.events, roi=there[found.events.roi].astype(np.int32)),
+        replace(rois, snr=snr),
+        found.traces,
+        found.raster,
+        found.events,
         np.zeros((len(rois), 0), np.float32),
     )
-
-
-def _spread(values: FloatArray, rows: AnyArray, n_rois: int) -> FloatArray:
-    """Put values into the rows of their ROIs; the other rows are NaN."""
-    if len(rows) == n_rois:
-        return values
-    spread = np.full((n_rois, *values.shape[1:]), np.nan, np.float32)
-    spread[rows] = values
-    return spread

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from cocuyo.core import (
+    MEMORY,
     BoolArray,
     Events,
     FloatArray,
@@ -17,8 +18,11 @@ from cocuyo.core import (
     ProgressCallback,
     Recording,
     RoiSet,
+    Scratch,
     Traces,
     ignore_progress,
+    release_pages,
+    roi_blocks,
 )
 from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.pipeline.stream import corrected_blocks
@@ -43,6 +47,7 @@ from cocuyo.postprocessing import (
     find_duplicates,
     find_events,
     find_seeds,
+    finite_frames,
     interpolate_frames,
     outline,
     project,
@@ -134,6 +139,7 @@ def finish_candidates(
     verifier: Verifier | None,
     judge: EventJudge | None = None,
     engine: Engine | None = None,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Find candidates in the maps, draw each from its own activity, and verify it.
@@ -159,6 +165,8 @@ def finish_candidates(
         Judges events; a threshold does if None.
     engine : Engine, optional
         Runs the outline network; needed where `config.networks` names one.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
 
@@ -174,7 +182,13 @@ def finish_candidates(
     """
     shape = recording.frame_shape
     drawn = draw_candidates(
-        recording, motion, maps, config=config, diameter_px=diameter_px, progress=progress
+        recording,
+        motion,
+        maps,
+        config=config,
+        diameter_px=diameter_px,
+        scratch=scratch,
+        progress=progress,
     )
     if not drawn.images:
         return _nothing(recording)
@@ -195,12 +209,14 @@ def finish_candidates(
         config=config,
         diameter_px=diameter_px,
         judge=judge,
+        scratch=scratch,
         progress=progress,
     )
     traces, raster, events = extracted.traces, extracted.raster, extracted.events
     counts = events.count(len(images))
-    features = np.stack(
-        [
+    described = []
+    for j, image in enumerate(images):
+        described.append(
             describe_candidate(
                 image,
                 scene=scene,
@@ -212,11 +228,10 @@ def finish_candidates(
                 n_events=int(extracted.n_clear[j]),
                 shifts=motion.shifts,
             )
-            for j, image in enumerate(images)
-        ]
-    )
+        )
+        scratch.release()
     features = add_context(
-        features,
+        np.stack(described),
         centres=points,
         peaks=np.array([image.peak for image in images], np.float32),
         dog=traces.dog,
@@ -244,6 +259,7 @@ def finish_mask(
     diameter_px: float,
     score: FloatArray | None = None,
     judge: EventJudge | None = None,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
 ) -> Finished:
     """Refine a mask by morphology and validate each of its cells (paper, section 3).
@@ -269,6 +285,8 @@ def finish_mask(
         Map whose mean over an ROI is its score.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
 
@@ -305,6 +323,7 @@ def finish_mask(
         config=config,
         diameter_px=diameter_px,
         judge=judge,
+        scratch=scratch,
         progress=progress,
     )
     traces, raster, events = extracted.traces, extracted.raster, extracted.events
@@ -354,6 +373,7 @@ def draw_candidates(
     *,
     config: PipelineConfig,
     diameter_px: float,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
 ) -> Drawn:
     """Find candidates in the maps and draw each from its own activity.
@@ -373,6 +393,8 @@ def draw_candidates(
         Settings.
     diameter_px : float
         Typical soma diameter in pixels.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
 
@@ -407,6 +429,7 @@ def draw_candidates(
             avoid=likely | ~maps.valid,
             config=config,
             diameter_px=diameter_px,
+            scratch=scratch,
             progress=progress,
         )
         pixels = [image.pixels for image in drawn.images]
@@ -453,6 +476,7 @@ def _draw(
     avoid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
+    scratch: Scratch,
     progress: ProgressCallback,
 ) -> Drawn:
     """Image and outline of each candidate, by the trace of given pixels around a given point."""
@@ -466,16 +490,21 @@ def _draw(
         avoid=avoid,
         config=config,
         diameter_px=diameter_px,
+        scratch=scratch,
         progress=progress,
         stage="reading candidates",
     )
-    weights = event_weights(
-        interpolate_frames(raw, usable) - interpolate_frames(ring, usable),
-        frame_rate_hz=recording.rate_hz,
-        usable=usable,
-        validation=config.validation,
-        config=config.footprints,
-    )
+    known = [finite_frames(traces, usable, scratch=scratch) for traces in (raw, ring)]
+    weights = scratch.array(raw.shape)
+    for rows in roi_blocks(raw.shape):
+        weights[rows] = event_weights(
+            interpolate_frames(raw[rows], known[0]) - interpolate_frames(ring[rows], known[1]),
+            frame_rate_hz=recording.rate_hz,
+            usable=usable,
+            validation=config.validation,
+            config=config.footprints,
+        )
+        scratch.release()
     patches = cut_patches(
         points, diameter_px=diameter_px, frame_shape=shape, config=config.footprints
     )
@@ -486,6 +515,7 @@ def _draw(
         # The weights sum to 0: without its mean a frame adds the same and loses fewer digits.
         changes = frames - maps.mean
         add_to_images(sums, changes, weights[:, start : start + len(frames)], patches)
+        scratch.release()
     side = patches.side
     inside = patches.inside & maps.valid.ravel()[patches.index].reshape(-1, side, side)
     # The weights have norm 1: the noise of an image is that of a frame.
@@ -541,6 +571,7 @@ def extract_traces(
     config: PipelineConfig,
     diameter_px: float,
     judge: EventJudge | None = None,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
     stage: str = "extracting traces",
 ) -> Extracted:
@@ -562,6 +593,8 @@ def extract_traces(
         Typical soma diameter in pixels.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
     stage : str, default: "extracting traces"
@@ -585,6 +618,7 @@ def extract_traces(
         avoid=cells.reshape(shape) | ~valid,
         config=config,
         diameter_px=diameter_px,
+        scratch=scratch,
         progress=progress,
         stage=stage,
     )
@@ -595,6 +629,7 @@ def extract_traces(
         frame_rate_hz=recording.rate_hz,
         config=config,
         judge=judge,
+        scratch=scratch,
     )
 
 
@@ -606,6 +641,7 @@ def read_activity(
     frame_rate_hz: float,
     config: PipelineConfig,
     judge: EventJudge | None = None,
+    scratch: Scratch = MEMORY,
 ) -> Extracted:
     """Correct traces, and find the events in them.
 
@@ -621,6 +657,8 @@ def read_activity(
         Settings of traces and validation.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    scratch : Scratch
+        Where the traces are kept.
 
     Returns
     -------
@@ -628,10 +666,12 @@ def read_activity(
         Traces and their activity.
     """
     corrected = correct_traces(
-        interpolate_frames(raw, usable),
-        interpolate_frames(neuropil, usable),
+        raw,
+        neuropil,
         frame_rate_hz=frame_rate_hz,
+        usable=usable,
         config=config.traces,
+        scratch=scratch,
     )
     find = partial(
         find_events,
@@ -639,9 +679,10 @@ def read_activity(
         frame_rate_hz=frame_rate_hz,
         usable=usable,
         config=config.validation,
+        scratch=scratch,
     )
-    clear = find()
-    activity = clear if judge is None else find(judge=judge)
+    activity = find(judge=judge)
+    clear = activity if judge is None else find()
     traces = Traces(
         raw,
         neuropil,
@@ -664,6 +705,7 @@ def _cells_and_surrounds(
     avoid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
+    scratch: Scratch,
     progress: ProgressCallback,
     stage: str,
 ) -> tuple[FloatArray, FloatArray]:
@@ -686,13 +728,14 @@ def _cells_and_surrounds(
     ) -> list[FloatArray]:
         every = sparse.vstack(weights, format="csr")
         total = n_frames if stretches is None else sum(stop - start for start, stop in stretches)
-        values = np.empty((every.shape[0], total), np.float32)
+        values = scratch.array((every.shape[0], total))
         done = 0
         for _, frames in corrected_blocks(
             recording, motion, progress=progress, stage=stage, stretches=stretches
         ):
             values[:, done : done + len(frames)] = project(every, frames)
             done += len(frames)
+            scratch.release()
         return np.split(values, np.cumsum([one.shape[0] for one in weights])[:-1])
 
     if not config.traces.local:
@@ -781,8 +824,6 @@ def _roi_set(
     traces: Traces,
 ) -> RoiSet:
     n = footprints.shape[0]
-    highest = traces.delta_f_over_f.max(axis=1, initial=0.0)
-    snr = np.where(traces.noise > 0, highest / np.where(traces.noise > 0, traces.noise, 1), 0)
     return RoiSet(
         footprints,
         shape,
@@ -790,8 +831,28 @@ def _roi_set(
         np.array([not reason for reason in reasons], np.bool_),
         tuple(reasons),
         np.asarray(score, np.float32),
-        snr.astype(np.float32),
+        peak_snr(traces),
     )
+
+
+def peak_snr(traces: Traces) -> FloatArray:
+    """Compare the largest transient of each ROI with its noise.
+
+    Parameters
+    ----------
+    traces : Traces
+        Traces of ROIs.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois,)
+        0 where there is no noise.
+    """
+    highest = np.zeros(len(traces.noise), np.float32)
+    for rows in roi_blocks(traces.delta_f_over_f.shape):
+        highest[rows] = traces.delta_f_over_f[rows].max(axis=1, initial=0.0)
+        release_pages(traces.delta_f_over_f)
+    return np.divide(highest, traces.noise, out=np.zeros_like(highest), where=traces.noise > 0)
 
 
 def _nothing(recording: Recording, *, n_features: int = len(FEATURES)) -> Finished:

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from cocuyo.core import (
+    MEMORY,
     AnyArray,
     BoolArray,
     Events,
@@ -17,6 +18,7 @@ from cocuyo.core import (
     Recording,
     Result,
     RoiSet,
+    Scratch,
     Traces,
     ignore_progress,
 )
@@ -84,6 +86,7 @@ def extract_in_view(
     config: PipelineConfig,
     diameter_px: float,
     judge: EventJudge | None = None,
+    scratch: Scratch = MEMORY,
     progress: ProgressCallback = ignore_progress,
     stage: str = "extracting traces",
 ) -> Extracted:
@@ -110,6 +113,8 @@ def extract_in_view(
         Typical soma diameter in pixels.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    scratch : Scratch
+        Where the traces are kept.
     progress : callable, optional
         Called after each block.
     stage : str, default: "extracting traces"
@@ -132,10 +137,11 @@ def extract_in_view(
         config=config,
         diameter_px=diameter_px,
         judge=judge,
+        scratch=scratch,
         progress=progress,
         stage=stage,
     )
-    return spread_rows(found, there, n_rois)
+    return spread_rows(found, there, n_rois, scratch=scratch)
 
 
 def _cut(footprints: sparse.csr_array, view: BoolArray) -> sparse.csr_array:
@@ -167,29 +173,48 @@ def no_activity(n_rois: int, n_frames: int) -> Extracted:
     return Extracted(traces, np.zeros((n_rois, n_frames), np.bool_), Events.empty(), none)
 
 
-def spread_rows(found: Extracted, rows: AnyArray, n_rois: int) -> Extracted:
-    """Put the traces of some ROIs among those that are not in view.
+def spread_rows(
+    found: Extracted,
+    rows: AnyArray,
+    n_rois: int,
+    *,
+    blank: float = 0.0,
+    scratch: Scratch = MEMORY,
+) -> Extracted:
+    """Put the traces of some ROIs among those that have none.
 
     Parameters
     ----------
     found : Extracted
-        Traces of those in view.
-    rows : ndarray of int, shape (n_in_view,)
+        Traces of those that have some.
+    rows : ndarray of int, shape (n_found,)
         Their indices among all.
     n_rois : int
         Number of all.
+    blank : float, default: 0.0
+        Value of the other traces.
+    scratch : Scratch
+        Where the traces are kept.
 
     Returns
     -------
     Extracted
-        Of all; zeros where an ROI is not in view.
+        Of all; the others have no event.
     """
     if len(rows) == n_rois:
         return found
 
     def spread(values: AnyArray) -> AnyArray:
-        every = np.zeros((n_rois, *values.shape[1:]), values.dtype)
-        every[rows] = values
+        nothing = blank if values.dtype == np.float32 else 0
+        if values.ndim == 1:
+            every = np.full(n_rois, nothing, values.dtype)
+            every[rows] = values
+            return every
+        every = scratch.array((n_rois, values.shape[1]), values.dtype.type)
+        place = dict(zip(rows.tolist(), range(len(rows)), strict=True))
+        for roi in range(n_rois):
+            every[roi] = values[place[roi]] if roi in place else nothing
+            scratch.release()
         return every
 
     events = found.events
@@ -207,13 +232,15 @@ def spread_rows(found: Extracted, rows: AnyArray, n_rois: int) -> Extracted:
     )
 
 
-def join_extracted(found: Sequence[Extracted]) -> Extracted:
+def join_extracted(found: Sequence[Extracted], *, scratch: Scratch = MEMORY) -> Extracted:
     """Put the traces of consecutive recordings one after the other.
 
     Parameters
     ----------
     found : sequence of Extracted
         Of each recording, with the same ROIs; at least one.
+    scratch : Scratch
+        Where the traces are kept.
 
     Returns
     -------
@@ -227,16 +254,28 @@ def join_extracted(found: Sequence[Extracted]) -> Extracted:
     starts = np.cumsum([0, *lengths])
     # Where an ROI is not in view it has no noise, and counts of 0.
     weights = np.array(
-        [n * one.traces.raw.any(axis=1) for n, one in zip(lengths, found, strict=True)]
-    )
+        [
+            [n * bool(trace.any()) for trace in one.traces.raw]
+            for n, one in zip(lengths, found, strict=True)
+        ],
+        np.float64,
+    ).reshape(len(found), -1)
+    scratch.release()
     weights = weights / np.maximum(1, weights.sum(axis=0))
 
     def mean(values: list[FloatArray]) -> FloatArray:
         return np.asarray((weights * values).sum(axis=0), np.float32)
 
+    def join(values: list[AnyArray]) -> AnyArray:
+        every = scratch.array((len(values[0]), int(starts[-1])), values[0].dtype.type)
+        for roi, own in enumerate(zip(*values, strict=True)):
+            np.concatenate(own, out=every[roi])
+            scratch.release()
+        return every
+
     parts = [one.traces for one in found]
     joined = {
-        each.name: np.concatenate([getattr(one, each.name) for one in parts], axis=1)
+        each.name: join([getattr(one, each.name) for one in parts])
         for each in fields(Traces)
         if getattr(parts[0], each.name).ndim == 2
     }
@@ -248,7 +287,7 @@ def join_extracted(found: Sequence[Extracted]) -> Extracted:
     )
     return Extracted(
         traces,
-        np.concatenate([one.raster for one in found], axis=1),
+        np.asarray(join([one.raster for one in found]), np.bool_),
         join_events([one.events for one in found], starts.tolist()),
         np.sum([one.n_clear for one in found], axis=0, dtype=np.int32),
     )

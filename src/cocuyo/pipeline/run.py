@@ -18,6 +18,7 @@ from cocuyo.core import (
     FLAG_FLASH,
     FLAG_INVALID,
     FLAG_UNPLACED,
+    MEMORY,
     BoolArray,
     Progress,
     ProgressCallback,
@@ -27,6 +28,7 @@ from cocuyo.core import (
     SettingsError,
     ignore_progress,
 )
+from cocuyo.io import DiskScratch
 from cocuyo.pipeline.analysis import (
     Analysis,
     FirstPass,
@@ -101,7 +103,8 @@ def segment(
     work : Path, optional
         Existing folder in which the first pass is kept while it goes on, and its maps at its end:
         a run that was killed goes on from there when it is started again with the same recording
-        and settings.
+        and settings. Traces of long recordings lie there on disk as well, in files that go with
+        the result's arrays.
     begun : FirstPass, optional
         The first pass, made while the recording ran. It is made again where the beginning of the
         recording told something else (a diameter, a rate) than all of it tells.
@@ -173,6 +176,7 @@ def segment(
             verifier=loaded.verifier,
             judge=loaded.judge,
             engine=networks,
+            scratch=MEMORY if work is None else DiskScratch(work),
             progress=progress,
         )
     return assemble(

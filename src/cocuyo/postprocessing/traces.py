@@ -7,12 +7,15 @@ from pydantic import Field
 from scipy import ndimage, sparse
 
 from cocuyo.core import (
+    MEMORY,
     AnyArray,
     BoolArray,
     FloatArray,
     FrozenConfig,
     InvalidTraceError,
+    Scratch,
     median,
+    roi_blocks,
 )
 
 _N_DIRECTIONS = 8
@@ -401,13 +404,39 @@ def interpolate_frames(traces: FloatArray, usable: BoolArray) -> FloatArray:
     return filled
 
 
+def finite_frames(traces: FloatArray, usable: BoolArray, *, scratch: Scratch = MEMORY) -> BoolArray:
+    """Find the usable frames in which every trace has a value.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        Traces.
+    usable : ndarray of bool, shape (n_frames,)
+        Frames whose values count.
+    scratch : Scratch
+        Where the traces are kept.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_frames,)
+        As `interpolate_frames` takes it.
+    """
+    finite = usable.copy()
+    for rows in roi_blocks(traces.shape):
+        finite &= np.isfinite(traces[rows]).all(axis=0)
+        scratch.release()
+    return finite
+
+
 def correct_traces(
     raw: FloatArray,
     neuropil: FloatArray,
     *,
     frame_rate_hz: float,
     offset_counts: float = 0.0,
+    usable: BoolArray | None = None,
     config: TraceConfig = TraceConfig(),
+    scratch: Scratch = MEMORY,
 ) -> CorrectedTraces:
     r"""Subtract what the surround does and express the rest relative to the baseline.
 
@@ -417,18 +446,22 @@ def correct_traces(
     the ROI is quiet, after slow changes are removed from both. ΔF/F₀ divides by the running
     baseline of the corrected trace, which in
     one-photon data holds the background and is therefore never near zero; where it
-    is (offset-subtracted data), a floor of 5 % of the median level across ROIs serves.
+    is (offset-subtracted data), a floor of 5 % of the median ROI's median level serves.
 
     Parameters
     ----------
     raw, neuropil : ndarray of float32, shape (n_rois, n_frames)
-        ROI and ring, in camera counts; finite.
+        ROI and ring, in camera counts; finite where usable.
     frame_rate_hz : float
         Frames per second.
     offset_counts : float, default: 0.0
         Counts of the camera in the dark, subtracted from the baseline only.
+    usable : ndarray of bool, shape (n_frames,), optional
+        Frames whose values count; the others are interpolated. All by default.
     config : TraceConfig
         Baseline.
+    scratch : Scratch
+        Where the traces are kept.
 
     Returns
     -------
@@ -440,34 +473,45 @@ def correct_traces(
     InvalidTraceError
         If a value is not finite.
     """
-    if not (np.isfinite(raw).all() and np.isfinite(neuropil).all()):
+    n_rois, n_frames = raw.shape
+    every = np.ones(n_frames, np.bool_) if usable is None else usable
+    known = [finite_frames(traces, every, scratch=scratch) for traces in (raw, neuropil)]
+    if usable is None and not all(frames.all() for frames in known):
         msg = "Raw or neuropil traces hold values that are not finite; interpolate them first."
         raise InvalidTraceError(msg)
-    if len(raw) == 0:
-        none = np.zeros(0, np.float32)
-        return CorrectedTraces(none, raw.copy(), raw.copy(), none)
-    surround = neuropil - running_baseline(neuropil, frame_rate_hz=frame_rate_hz, config=config)
-    own = raw - running_baseline(raw, frame_rate_hz=frame_rate_hz, config=config)
-    coefficient = np.array(
-        [
+    coefficient, noise = np.zeros(n_rois, np.float32), np.zeros(n_rois, np.float32)
+    corrected, ratio = scratch.array(raw.shape), scratch.array(raw.shape)
+    levels = np.zeros(n_rois)
+    for rows in roi_blocks(raw.shape):
+        own, surround = (
+            interpolate_frames(traces[rows], frames)
+            for traces, frames in zip((raw, neuropil), known, strict=True)
+        )
+        slow_own, slow_surround = (
+            running_baseline(traces, frame_rate_hz=frame_rate_hz, config=config)
+            for traces in (own, surround)
+        )
+        coefficient[rows] = [
             _quiet_slope(o, s, largest=config.max_coefficient)
-            for o, s in zip(own, surround, strict=True)
-        ],
-        np.float32,
-    )
-    changes = neuropil - np.median(neuropil, axis=1, keepdims=True)
-    corrected = (raw - coefficient[:, None] * changes).astype(np.float32)
-    baseline = running_baseline(corrected, frame_rate_hz=frame_rate_hz, config=config)
-    level = baseline - np.float32(offset_counts)
-    floor = max(0.05 * float(np.median(np.abs(level))), 1e-3)
-    ratio = (corrected - baseline) / np.maximum(level, floor)
-    # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
-    steps = np.diff(ratio, axis=1) if ratio.shape[1] > 1 else np.zeros_like(ratio)
-    middle = np.median(steps, axis=1, keepdims=True)
-    noise = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
-    return CorrectedTraces(
-        coefficient, corrected, ratio.astype(np.float32), noise.astype(np.float32)
-    )
+            for o, s in zip(own - slow_own, surround - slow_surround, strict=True)
+        ]
+        changes = surround - np.median(surround, axis=1, keepdims=True)
+        corrected[rows] = own - coefficient[rows, None] * changes
+        level = running_baseline(corrected[rows], frame_rate_hz=frame_rate_hz, config=config)
+        levels[rows] = np.median(np.abs(level - np.float32(offset_counts)), axis=1)
+        ratio[rows] = level
+        scratch.release()
+    floor = max(0.05 * float(np.median(levels)), 1e-3) if n_rois else 1e-3
+    for rows in roi_blocks(raw.shape):
+        baseline = ratio[rows].copy()
+        divisor = np.maximum(baseline - np.float32(offset_counts), np.float32(floor))
+        ratio[rows] = (corrected[rows] - baseline) / divisor
+        # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
+        steps = np.diff(ratio[rows], axis=1) if n_frames > 1 else np.zeros_like(baseline)
+        middle = np.median(steps, axis=1, keepdims=True)
+        noise[rows] = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
+        scratch.release()
+    return CorrectedTraces(coefficient, corrected, ratio, noise)
 
 
 def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> FloatArray:

@@ -11,12 +11,15 @@ from pydantic import Field
 from scipy import ndimage
 
 from cocuyo.core import (
+    MEMORY,
     BoolArray,
     Events,
     FloatArray,
     FrozenConfig,
     InvalidTraceError,
     LabelArray,
+    Scratch,
+    roi_blocks,
 )
 from cocuyo.postprocessing.judge import SLOWEST_HZ, EventJudge, pick_onsets
 
@@ -260,6 +263,7 @@ def find_events(
     usable: BoolArray | None = None,
     judge: EventJudge | None = None,
     config: ValidationConfig = ValidationConfig(),
+    scratch: Scratch = MEMORY,
 ) -> Activity:
     """Find the calcium transients of each trace (paper, section 3, figure 2).
 
@@ -280,6 +284,8 @@ def find_events(
         Decides in place of the threshold, from 2 frames per second (`SLOWEST_HZ`).
     config : ValidationConfig
         Sigmas and thresholds.
+    scratch : Scratch
+        Where signal and raster are kept.
 
     Returns
     -------
@@ -291,34 +297,23 @@ def find_events(
     InvalidTraceError
         If a value is not finite.
     """
-    n_rois, n_frames = traces.shape
-    dog = difference_of_gaussians(traces, frame_rate_hz=frame_rate_hz, config=config)
-    noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
-    # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
-    dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
-    if judge is None or frame_rate_hz < SLOWEST_HZ:
-        shortest = max(1, round(config.min_duration_s * frame_rate_hz))
-        spans = _reaching(dog, shortest=shortest, usable=usable, config=config)
-    else:
-        probability = judge.probability(
-            scale_traces(traces, frame_rate_hz=frame_rate_hz, usable=usable, config=config),
-            np.ones(n_frames, np.bool_) if usable is None else usable,
-            frame_rate_hz=frame_rate_hz,
-        )
-        probability[noise == 0] = 0  # nothing begins in a trace without noise
-        begun = pick_onsets(
-            probability, frame_rate_hz=frame_rate_hz, least=config.min_probability, usable=usable
-        )
-        spans = _judged(dog, begun, rate=frame_rate_hz, config=config)
-    raster = np.zeros((n_rois, n_frames), np.bool_)
+    dog = scratch.array(traces.shape)
+    raster = scratch.array(traces.shape, np.bool_)
     found: list[tuple[int, int, int, int, float]] = []
-    for roi, onset, last in spans.tolist():
-        peak = onset + int(np.argmax(traces[roi, onset : last + 1]))
-        height = float(traces[roi, peak] - traces[roi, max(0, onset - 1) : onset + 1].min())
-        if judge is not None and height <= 0 < onset:
-            continue  # just before the next one, in a trace that falls
-        raster[roi, onset : last + 1] = True
-        found.append((roi, onset, peak, last, height))
+    for rows in roi_blocks(traces.shape):
+        block = traces[rows]
+        dog[rows], spans = _find_spans(
+            block, frame_rate_hz=frame_rate_hz, usable=usable, judge=judge, config=config
+        )
+        raster[rows] = False
+        for roi, onset, last in spans.tolist():
+            peak = onset + int(np.argmax(block[roi, onset : last + 1]))
+            height = float(block[roi, peak] - block[roi, max(0, onset - 1) : onset + 1].min())
+            if judge is not None and height <= 0 < onset:
+                continue  # just before the next one, in a trace that falls
+            raster[rows.start + roi, onset : last + 1] = True
+            found.append((rows.start + roi, onset, peak, last, height))
+        scratch.release()
     if not found:
         events = Events.empty()
     else:
@@ -330,8 +325,36 @@ def find_events(
             np.asarray(offsets, np.int32),
             np.asarray(heights, np.float32),
         )
-    threshold = np.full(n_rois, config.threshold_sd, np.float32)
+    threshold = np.full(len(traces), config.threshold_sd, np.float32)
     return Activity(dog, threshold, raster, events)
+
+
+def _find_spans(
+    traces: FloatArray,
+    *,
+    frame_rate_hz: float,
+    usable: BoolArray | None,
+    judge: EventJudge | None,
+    config: ValidationConfig,
+) -> tuple[FloatArray, LabelArray]:
+    """DoG signals in units of their noise; ROI, first and last frame of each event."""
+    dog = difference_of_gaussians(traces, frame_rate_hz=frame_rate_hz, config=config)
+    noise = dog_noise(traces, dog, frame_rate_hz=frame_rate_hz, usable=usable, config=config)
+    # A constant trace has no noise and no events: dividing by 1 leaves its zeros.
+    dog = np.asarray(dog / np.where(noise > 0, noise, 1.0)[:, None], np.float32)
+    if judge is None or frame_rate_hz < SLOWEST_HZ:
+        shortest = max(1, round(config.min_duration_s * frame_rate_hz))
+        return dog, _reaching(dog, shortest=shortest, usable=usable, config=config)
+    probability = judge.probability(
+        scale_traces(traces, frame_rate_hz=frame_rate_hz, usable=usable, config=config),
+        np.ones(traces.shape[1], np.bool_) if usable is None else usable,
+        frame_rate_hz=frame_rate_hz,
+    )
+    probability[noise == 0] = 0  # nothing begins in a trace without noise
+    begun = pick_onsets(
+        probability, frame_rate_hz=frame_rate_hz, least=config.min_probability, usable=usable
+    )
+    return dog, _judged(dog, begun, rate=frame_rate_hz, config=config)
 
 
 def _reaching(

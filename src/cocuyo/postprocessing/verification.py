@@ -15,7 +15,7 @@ from pydantic import Field
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, ModelError
+from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, ModelError, release_pages
 from cocuyo.postprocessing.footprints import CandidateImage
 
 OWN_FEATURES = (
@@ -388,6 +388,7 @@ def add_context(
         correlation[i] = together[rival]
         distance[i] = apart[i, near[rival]]
         height[i] = log_peak[near[rival]] - log_peak[i]
+        release_pages(dog)
     context |= {
         "rival_correlation": correlation,
         "rival_distance": distance,

@@ -304,12 +304,16 @@ def test_a_movie_without_structure_stays_where_it_is_and_a_warning_says_so(run, 
     assert any("Motion was not corrected" in warning for warning in found.info.warnings)
 
 
+def with_gaps(movie):
+    frames = movie.frames.copy()
+    frames[[4, 70, 71, 72, N_FRAMES - 1]] = np.nan
+    return movie.recording(frames)
+
+
 @pytest.fixture(scope="module")
 def gaps(movie, run):
     """The same movie with frames that hold nothing, at the start, in the middle and at the end."""
-    frames = movie.frames.copy()
-    frames[[4, 70, 71, 72, N_FRAMES - 1]] = np.nan
-    return {way: run(way, movie.recording(frames)) for way in WAYS}
+    return {way: run(way, with_gaps(movie)) for way in WAYS}
 
 
 def test_frames_without_values_are_flagged_and_warned_about(gaps, way):
@@ -555,3 +559,18 @@ def test_keeping_the_first_pass_takes_a_small_share_of_the_time(
     kept.clear()
     run("srname", movie.recording(), work=tmp_path / "rarely")
     assert kept == []
+
+
+def test_traces_on_disk_and_in_blocks_of_rois_are_those_in_memory(
+    movie, run, way, gaps, tmp_path, monkeypatch
+):
+    whole = gaps[way]
+    monkeypatch.setattr("cocuyo.io.scratch._SMALLEST", 0)
+    monkeypatch.setattr("cocuyo.core.scratch._BLOCK_VALUES", 2 * N_FRAMES)
+    parted = run(way, with_gaps(movie), work=tmp_path)
+    for field in fields(whole.traces):
+        one, other = (getattr(each.traces, field.name) for each in (whole, parted))
+        np.testing.assert_array_equal(one, other, err_msg=field.name)
+    np.testing.assert_array_equal(whole.raster, parted.raster)
+    assert whole.rois.reasons == parted.rois.reasons
+    np.testing.assert_array_equal(whole.rois.snr, parted.rois.snr)
