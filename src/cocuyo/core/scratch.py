@@ -7,7 +7,7 @@ import numpy as np
 
 from cocuyo.core.arrays import AnyArray
 
-_BLOCK_VALUES = 1_000_000
+_BLOCK_VALUES = 500_000
 
 
 class Scratch:

@@ -532,7 +532,11 @@ def _draw(
         for i in range(len(points))
     ]
     kept = [i for i, image in enumerate(images) if len(image.pixels)]
-    return Drawn([images[i] for i in kept], patches.index[kept], inside[kept], weights[kept])
+    left = scratch.array((len(kept), weights.shape[1]))
+    for row, i in enumerate(kept):
+        left[row] = weights[i]
+        scratch.release()
+    return Drawn([images[i] for i in kept], patches.index[kept], inside[kept], left)
 
 
 def _centre(pixels: LabelArray, n_columns: int) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, LabelArray
+from cocuyo.core import AnyArray, BoolArray, FloatArray, LabelArray, release_pages
 from cocuyo.postprocessing.footprints import CandidateImage
 from cocuyo.postprocessing.verification import Scene
 
@@ -33,6 +33,7 @@ frame, the temporal network's map, the largest contrast, the outline at half max
 candidates that fire at other times."""
 _ALIKE = 0.5
 """Correlation of event weights above which two candidates may be the same neuron."""
+_FRAMES_AT_ONCE = 4096
 _CLEAR = 11.0
 _CLEAR_NEEDED = 8
 """Peak over noise of a clear candidate, and how many of them say how large somata are."""
@@ -102,7 +103,7 @@ def view_candidates(
         return views
     size = scene.mean.size
     columns = scene.mean.shape[1]
-    alike = weights @ weights.T
+    alike = _products(weights)
     centres = np.array(
         [[(i.pixels // columns).mean(), (i.pixels % columns).mean()] for i in images]
     )
@@ -183,6 +184,16 @@ def from_view(view: FloatArray, *, side: int, diameter_px: float) -> FloatArray:
         view = np.asarray(cv2.GaussianBlur(view, (0, 0), 0.4 * step), np.float32)
     at = (VIEW_SIDE - 1) / 2 + (np.arange(side) - side // 2) * step
     return _sample(view, at)
+
+
+def _products(weights: FloatArray) -> FloatArray:
+    """Products of all pairs of rows, some frames at a time."""
+    products = np.zeros((len(weights), len(weights)), np.float32)
+    for start in range(0, weights.shape[1], _FRAMES_AT_ONCE):
+        some = np.ascontiguousarray(weights[:, start : start + _FRAMES_AT_ONCE])
+        products += some @ some.T
+        release_pages(weights)
+    return products
 
 
 def redraw(
