@@ -6,8 +6,8 @@ simulates recordings with random parameters of the split ``test`` and the preset
 nothing was trained or chosen on, runs the default, and compares the scores of all candidates with
 the truth: a reliability diagram, and the expected calibration error (the mean distance between
 score and frequency over ten bins, weighed by candidates). A candidate is a functional neuron where
-it overlaps one by `SAME_NEURON_IOU` or more, as the verifier is taught. ``--split validation`` takes
-other recordings, to choose on.
+it overlaps one by `SAME_NEURON_IOU` or more, as the verifier is taught. ``--split validation``
+takes other recordings, to choose on.
 """
 
 import argparse

@@ -618,8 +618,7 @@ def _measure(recording: Recording) -> DiameterMeasurement:
     """Measure the diameter on a sample of frames fixed by their index."""
     n = recording.n_frames
     picks = np.unique(np.linspace(0, n - 1, min(n, 96)).astype(int))
-    frames = np.concatenate([recording.movie.read(int(i), int(i) + 1) for i in picks])
-    return measure_diameter(frames)
+    return measure_diameter(recording.movie.read(i, i + 1)[0] for i in picks.tolist())
 
 
 def load_networks(

@@ -169,22 +169,21 @@ def set_up(
         motion = start_motion(first, config=still, diameter_px=diameter_px, exclude=exclude)
     factor = config.scale.factor(diameter_px)
     placed, _ = place_frames(first, motion)
-    corrected = apply_shifts(first, placed.shifts, interpolation="cubic")
     # One frame without values (NaN) would leave the whole recording without contrast.
-    holds_values = (placed.flags & FLAG_INVALID) == 0
-    if holds_values.any() and not holds_values.all():
-        corrected = corrected[holds_values]
+    shown = np.flatnonzero((placed.flags & FLAG_INVALID) == 0)
+    if len(shown) == 0:
+        shown = np.arange(len(first))
     per_step = min(config.networks.temporal.frames_per_step(rate), recording.n_frames)
     # The contrast starts from means of the length it will see, or its noise would not fit.
     per_mean = max(per_step, 1)
-    n_means = max(1, len(corrected) // per_mean)
-    means = np.stack(
-        [
-            resize(corrected[i * per_mean : (i + 1) * per_mean].mean(axis=0), factor)
-            for i in range(n_means)
-        ]
+    means = []
+    for i in range(max(1, len(shown) // per_mean)):
+        some = shown[i * per_mean : (i + 1) * per_mean]
+        corrected = apply_shifts(first[some], placed.shifts[some], interpolation="cubic")
+        means.append(resize(corrected.mean(axis=0), factor))
+    contrast = start_contrast(
+        np.stack(means), diameter_px=diameter_px * factor, config=config.contrast
     )
-    contrast = start_contrast(means, diameter_px=diameter_px * factor, config=config.contrast)
     return Setup(
         config,
         diameter_px,

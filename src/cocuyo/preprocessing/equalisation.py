@@ -73,12 +73,12 @@ def measure_grey_range(
         The range, widened upwards by half so that transients do not saturate; at least
         one count wide.
     """
-    values = np.asarray(frames, np.float32)
+    every = np.asarray(frames).reshape(-1)
+    values = np.asarray(every[:: max(1, every.size // 500_000)], np.float32)
     values = values[np.isfinite(values)]
     if values.size == 0:
         return GreyRange(0.0, 1.0)
-    step = max(1, values.size // 500_000)
-    low, high = np.percentile(values[::step], [config.low_percentile, config.high_percentile])
+    low, high = np.percentile(values, [config.low_percentile, config.high_percentile])
     span = max(float(high - low), 1e-6 * max(abs(float(high)), 1.0))
     return GreyRange(float(low) - 0.1 * span, float(high) + 0.5 * span)
 

@@ -1,5 +1,6 @@
 """The typical diameter of a soma, measured where nobody gave a pixel size."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -18,6 +19,7 @@ _SCALE_STEP = 2.0 ** (1.0 / 4.0)
 _ENOUGH_BLOBS = 6
 # Both pictures are smoothed by this before blobs are looked for.
 _SMOOTHING_PX = 1.0
+_AROUND = np.ones((3, 3), np.uint8)
 
 
 class ScaleConfig(FrozenConfig):
@@ -75,7 +77,10 @@ class DiameterMeasurement:
 
 
 def measure_diameter(
-    frames: AnyArray, *, config: ScaleConfig | None = None, exclude: BoolArray | None = None
+    frames: AnyArray | Iterable[AnyArray],
+    *,
+    config: ScaleConfig | None = None,
+    exclude: BoolArray | None = None,
 ) -> DiameterMeasurement:
     """Measure the typical diameter of the somata of a recording.
 
@@ -87,8 +92,8 @@ def measure_diameter(
     Parameters
     ----------
     frames : ndarray, shape (n_frames, n_rows, n_columns) or (n_rows, n_columns)
-        Sample frames, spread over the recording, or one picture. Motion corrected where the
-        motion is not much smaller than a soma. May hold NaN.
+        Sample frames, spread over the recording, or one picture; or an iterable of frames of one
+        shape. Motion corrected where the motion is not much smaller than a soma. May hold NaN.
     config : ScaleConfig, optional
         Settings; the default ones if not given.
     exclude : ndarray of bool, shape (n_rows, n_columns), optional
@@ -105,23 +110,25 @@ def measure_diameter(
         If the frames have neither two nor three axes, or the mask another shape.
     """
     config = config or ScaleConfig()
-    movie = np.asarray(frames)
-    if movie.ndim == 2:
-        movie = movie[None]
-    if movie.ndim != 3 or 0 in movie.shape:
-        msg = (
-            f"The sample frames have shape {np.shape(frames)}; the diameter is measured on "
-            "(T, Y, X) or (Y, X). Give some frames of the recording."
-        )
-        raise SettingsError(msg)
-    if exclude is not None and exclude.shape != movie.shape[1:]:
+    if isinstance(frames, np.ndarray):
+        if frames.ndim not in (2, 3) or 0 in frames.shape:
+            msg = (
+                f"The sample frames have shape {frames.shape}; the diameter is measured on "
+                "(T, Y, X) or (Y, X). Give some frames of the recording."
+            )
+            raise SettingsError(msg)
+        frames = frames[None] if frames.ndim == 2 else frames
+    pictures = _pictures(frames)
+    if exclude is not None and pictures and exclude.shape != pictures[0].shape:
         msg = (
             f"The mask of excluded pixels has shape {exclude.shape} and the frames "
-            f"{movie.shape[1:]}; give a mask of the frames' size."
+            f"{pictures[0].shape}; give a mask of the frames' size."
         )
         raise SettingsError(msg)
-    sigmas = _scales(min(movie.shape[1:]), config)
-    found = [_blobs(picture, sigmas, config, exclude) for picture in _pictures(movie)]
+    found = [
+        _blobs(picture, _scales(min(picture.shape), config), config, exclude)
+        for picture in pictures
+    ]
     blobs = np.concatenate(found) if found else np.zeros((0, 4))
     if len(blobs) == 0:
         return DiameterMeasurement(
@@ -145,12 +152,9 @@ def _scales(shorter_side: int, config: ScaleConfig) -> list[float]:
     return sigmas
 
 
-def _pictures(movie: AnyArray) -> list[FloatArray]:
+def _pictures(movie: Iterable[AnyArray]) -> list[FloatArray]:
     """Mean, and standard deviation over time beyond the noise, as pictures of contrast."""
-    total = np.zeros(movie.shape[1:], np.float64)
-    squares = np.zeros(movie.shape[1:], np.float64)
-    changes = np.zeros(movie.shape[1:], np.float64)
-    before: FloatArray | None = None
+    total, squares, changes = np.zeros((3, 1, 1))
     n_good = 0
     for frame in movie:
         image = frame.astype(np.float32)
@@ -158,6 +162,8 @@ def _pictures(movie: AnyArray) -> list[FloatArray]:
         if not finite.any():
             continue
         image = np.where(finite, image, np.float32(np.median(image[finite])))
+        if n_good == 0:
+            total, squares, changes = np.zeros((3, *image.shape))
         n_good += 1
         total += image
         # Of the whole field's brightness only the tissue's own changes are activity.
@@ -167,8 +173,7 @@ def _pictures(movie: AnyArray) -> list[FloatArray]:
         )
         squares += smooth.astype(np.float64) ** 2
         changes += smooth
-        before = smooth
-    if before is None:
+    if n_good == 0:
         return []
     mean = cv2.GaussianBlur((total / n_good).astype(np.float32), (0, 0), _SMOOTHING_PX)
     pictures: list[FloatArray] = [np.asarray(mean, dtype=np.float32)]
@@ -196,22 +201,21 @@ def _blobs(
     contrast = np.asarray(
         (picture - wide) / np.maximum(np.abs(wide), 0.1 * level), dtype=np.float32
     )
-    stack = np.stack([_response(contrast, sigma) for sigma in sigmas])
+    below, here = (_response(contrast, sigma) for sigma in sigmas[:2])
     # At the smallest scale the response is noise nearly everywhere; white noise smoothed by s
     # answers at the scale sigma in proportion to sigma^2 / (sigma^2 + s^2)^(3/2).
     scales = np.asarray(sigmas)
     expected = scales**2 / (scales**2 + _SMOOTHING_PX**2) ** 1.5
-    noise = 1.4826 * float(np.median(np.abs(stack[0])))
+    noise = 1.4826 * float(np.median(np.abs(below)))
     scaled_noise = noise * expected / expected[0]
 
-    flat = np.stack([cv2.dilate(one, np.ones((3, 3), np.uint8)) for one in stack])
     rows: list[tuple[float, float, float, float]] = []
     for index in range(1, len(sigmas) - 1):
-        here = stack[index]
+        above = _response(contrast, sigmas[index + 1])
         top = (
-            (here >= flat[index])
-            & (here > flat[index - 1])
-            & (here > flat[index + 1])
+            (here >= cv2.dilate(here, _AROUND))
+            & (here > cv2.dilate(below, _AROUND))
+            & (here > cv2.dilate(above, _AROUND))
             & (here > config.min_noise_sd * scaled_noise[index])
         )
         # Blobs cut by the border look smaller than they are.
@@ -221,11 +225,12 @@ def _blobs(
         if exclude is not None:
             top &= ~exclude
         for y, x in zip(*np.nonzero(top), strict=True):
-            below, middle, above = (float(stack[index + k, y, x]) for k in (-1, 0, 1))
-            bend = below - 2.0 * middle + above
-            between = 0.5 * (below - above) / bend if bend < 0 else 0.0
+            lower, middle, upper = (float(one[y, x]) for one in (below, here, above))
+            bend = lower - 2.0 * middle + upper
+            between = 0.5 * (lower - upper) / bend if bend < 0 else 0.0
             sigma = sigmas[index] * _SCALE_STEP**between
             rows.append((float(y), float(x), _DIAMETER_PER_SIGMA * sigma, middle))
+        below, here = here, above
     if not rows:
         return nothing
     blobs = np.asarray(rows)
