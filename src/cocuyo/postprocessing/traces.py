@@ -461,13 +461,27 @@ def correct_traces(
     level = baseline - np.float32(offset_counts)
     floor = max(0.05 * float(np.median(np.abs(level))), 1e-3)
     ratio = (corrected - baseline) / np.maximum(level, floor)
+    return CorrectedTraces(coefficient, corrected, ratio.astype(np.float32), step_noise(ratio))
+
+
+def step_noise(traces: FloatArray) -> FloatArray:
+    """Measure the noise of traces by what changes from frame to frame.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        The traces, such as ΔF/F₀.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois,)
+        Standard deviation of the noise, in the unit of the traces.
+    """
     # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
-    steps = np.diff(ratio, axis=1) if ratio.shape[1] > 1 else np.zeros_like(ratio)
+    steps = np.diff(traces, axis=1) if traces.shape[1] > 1 else np.zeros_like(traces)
     middle = np.median(steps, axis=1, keepdims=True)
     noise = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
-    return CorrectedTraces(
-        coefficient, corrected, ratio.astype(np.float32), noise.astype(np.float32)
-    )
+    return np.asarray(noise, np.float32)
 
 
 def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> FloatArray:
