@@ -141,6 +141,14 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
         )
         for name, (path, paths) in zip(names, found, strict=True)
     ]
+    for option in ("group", "experiment", "animal"):
+        rule = getattr(search, option)
+        if rule and entries and not any(getattr(entry, option) for entry in entries):
+            msg = (
+                f"--{option} {rule!r} says nothing of any recording, such as "
+                f"{_below(found[0][0], root)}; correct it, or leave it out."
+            )
+            raise SettingsError(msg)
     return _into_results(entries, [str(path) for path, _ in found])
 
 

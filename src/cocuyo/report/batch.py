@@ -363,7 +363,8 @@ def _groups(strips: Sequence[Strip]) -> str:
     return (
         '<section class="long"><h2>Groups</h2><p>A point is a unit of observation: an animal, as '
         "the mean of its recordings; a field of view where no animal is named; a recording where "
-        "neither is. The line is the median. Nothing is tested here; "
+        "neither is. The thick line is the median; a thin one joins the points of one unit. "
+        "Nothing is tested here; "
         '<a href="comparisons/units.csv">units.csv</a> holds the points, '
         '<a href="comparisons/groups.csv">groups.csv</a> their mean, standard deviation and '
         f'quartiles.</p><div class="strips">{figures}</div></section>'
@@ -377,6 +378,7 @@ _COLOURS = (
 _STANDALONE = (
     "<style>text{font-family:Helvetica,Arial,sans-serif;fill:#222}.tick{font-size:12px}"
     ".label{font-size:13px}.mark{stroke:#555;fill:none}.point{stroke:#fff;stroke-width:.8}"
+    ".pair{stroke:#aaa;fill:none}"
     ".middle{stroke:#222;stroke-width:2}"
     + "".join(f".c{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS))
     + "</style>"
@@ -384,7 +386,9 @@ _STANDALONE = (
 
 
 def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
-    """Draw the values of all units, side by side by group, with the median of each.
+    """Draw the values of all units, side by side by group, with the median of each group.
+
+    A unit that is in several groups has a line through its points.
 
     Parameters
     ----------
@@ -399,6 +403,7 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
         An ``svg`` element.
     """
     names = list(strip.values)
+    places: dict[str, list[tuple[float, float]]] = {}
     left, top, height, step = 58, 14, 220, max(64, min(120, 520 // max(1, len(names))))
     width = left + step * len(names) + 16
     everything = [value for units in strip.values.values() for _, value in units]
@@ -423,8 +428,9 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
         for (unit, value), shift in zip(
             units, _spread([v for _, v in units], high - low), strict=True
         ):
+            places.setdefault(unit, []).append((middle + shift * step * 0.4, y(value)))
             parts.append(
-                f'<circle class="point {colour}" cx="{middle + shift * step * 0.4:.1f}" '
+                f'<circle class="point {colour}" cx="{places[unit][-1][0]:.1f}" '
                 f'cy="{y(value):.1f}" r="4"><title>{_escape(unit)}: {value:.4g}</title></circle>'
             )
         if units:
@@ -440,6 +446,10 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
             f'<text class="tick" x="{middle:.1f}" y="{top + height + 34}" text-anchor="middle">'
             f"n = {len(units)}</text>"
         )
+    for points in places.values():  # one unit in several groups, such as before and after a drug
+        if len(points) > 1:
+            way = "L".join(f"{x:.1f} {height:.1f}" for x, height in points)
+            parts.insert(0, f'<path class="pair" d="M{way}"/>')
     total = top + height + 44
     if not standalone:
         return (

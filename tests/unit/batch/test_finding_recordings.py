@@ -154,6 +154,14 @@ def test_a_rule_that_is_no_pattern_with_one_parenthesis_is_refused(place, look, 
         look(place("a.tif"), group=rule)
 
 
+@pytest.mark.parametrize("option", ["group", "experiment", "animal"])
+def test_a_rule_that_says_nothing_of_any_recording_is_refused(place, look, option):
+    root = place("slice1_a.tif", "slice1_b.tif")
+    for rule in ("(slyce[0-9])", "folder"):
+        with pytest.raises(SettingsError, match=rf"--{option} .* such as slice1_a.tif"):
+            look(root, **{option: rule})
+
+
 def test_nothing_to_find_is_an_error(place, look, tmp_path):
     with pytest.raises(RecordingError, match="No recording"):
         look(place("a.txt"))

@@ -91,6 +91,14 @@ def test_a_strip_has_a_point_for_each_unit_and_a_line_at_each_median(strip, stan
     assert float(lines[0].split()[1].split("h")[0]) == pytest.approx(heights[2], abs=0.2)  # both 3
 
 
+def test_a_unit_in_two_groups_has_a_line_through_its_points():
+    strip = Strip("m", "m", {"before": [("s1", 1.0), ("s2", 3.0)], "drug": [("s2", 2.0)]})
+    picture = ElementTree.fromstring(draw_strip(strip, standalone=True))
+    (line,) = (e.get("d") for e in picture.iter() if e.get("class") == "pair")
+    points = [f"{e.get('cx')} {e.get('cy')}" for e in picture.iter() if e.tag.endswith("circle")]
+    assert line == f"M{points[1]}L{points[2]}"
+
+
 def test_equal_values_lie_side_by_side():
     strip = Strip("m", "m", {"a": [(str(i), 2.0) for i in range(5)]})
     xs = re.findall(r'cx="([\d.]+)"', draw_strip(strip))
