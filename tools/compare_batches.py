@@ -20,7 +20,7 @@ OF_TIME_AND_PLACE = {"seconds", "peak_memory_mb", "path", "created", "timings_s"
 # A recording that was stopped after its first pass says so; its numbers are the same.
 TAKEN_OVER = "The maps were taken over from a run that was stopped before its end."
 PATTERNS = (
-    f"(<li>)?{re.escape(TAKEN_OVER)}(</li>)?",
+    f"(<li>)?([^<>]+: )?{re.escape(TAKEN_OVER)}(</li>)?",
     r"\d{4}-\d\d-\d\d \d\d:\d\d",
     r"<tr><th>(peak memory|time|input)</th>.*?</tr>",
     r"<title>.*?</title>|<h1>.*?</h1>",
@@ -52,7 +52,9 @@ def without(value: Any) -> Any:
     """Leave out what tells of time and place."""
     if isinstance(value, dict):
         return {k: without(v) for k, v in value.items() if k not in OF_TIME_AND_PLACE}
-    return [without(v) for v in value if v != TAKEN_OVER] if isinstance(value, list) else value
+    if isinstance(value, list):  # a recording of an experiment is named before the sentence
+        return [without(v) for v in value if not (isinstance(v, str) and v.endswith(TAKEN_OVER))]
+    return value
 
 
 def hdf5_content(path: Path) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Write small simulated recordings, some of them broken, to try `cocuyo batch` on.
 
 `python tools/make_batch.py FOLDER` writes 40 recordings, in the folders `control` and `drug`; five
-of them are broken, each in another way. Used by the slow tests and for trying a cluster.
+of them are broken, each in another way. Those of one name in both folders show one field of view.
+Used by the slow tests and for trying a cluster.
 """
 
 import argparse
@@ -20,13 +21,16 @@ def make_recordings(
 ) -> None:
     """Write recordings, the last ones broken."""
     settings = PRESETS["demo"].model_copy(
-        update={"n_rows": size, "n_columns": size, "n_frames": n_frames}
+        update={"n_rows": size, "n_columns": size, "n_frames": 2 * n_frames}
     )
+    both = np.empty(0)
     for i in range(n):
         group = ("control", "drug")[i % 2]
         path = folder / group / f"animal{i // 4 + 1:02d}_slice{i % 4 // 2 + 1}.tif"
         path.parent.mkdir(parents=True, exist_ok=True)
-        frames = simulate(settings, seed=100 + i).frames
+        if i % 2 == 0:
+            both = simulate(settings, seed=100 + i).frames
+        frames = both[n_frames:] if i % 2 else both[:n_frames]
         kind = BROKEN[(i - (n - n_broken)) % len(BROKEN)] if i >= n - n_broken else ""
         if kind == "single":
             frames = frames[0]

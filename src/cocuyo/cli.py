@@ -1027,7 +1027,7 @@ def run(
     the coordinates of the first, and traces, events and raster of each. With --join they are the
     parts of one recording.
     """
-    from cocuyo.io import file_identity, work_folder
+    from cocuyo.io import inputs_of, work_folder
     from cocuyo.pipeline import segment, segment_experiment, with_inputs
 
     job = _prepare(
@@ -1051,13 +1051,8 @@ def run(
                 if len(job.recordings) == 1
                 else segment_experiment(job.recordings, **how)
             )
-        names = [{"recording": part.name} for part in result.parts] or [{}]
-        identity = tuple(
-            {**entry, **name}
-            for recording, name in zip(job.recordings, names, strict=True)
-            for entry in file_identity(recording.paths)
-        )
-        result = with_inputs(result, identity, reading=job.reading.choices)
+        inputs = inputs_of(result, job.recordings)
+        result = with_inputs(result, inputs, reading=job.reading.choices)
         saved = result.save(job.folder, overwrite=overwrite)
     click.echo(_summary(result, saved))
 
@@ -1429,7 +1424,15 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--experiment",
                 default="",
                 metavar="RULE",
-                help="Animal or slice that a recording comes from; rules as for --group.",
+                help="Field of view that a recording shows; rules as for --group. Recordings of "
+                "one field are analysed together, as by `run`: one set of ROIs, activity in each.",
+            ),
+            click.option(
+                "--animal",
+                default="",
+                metavar="RULE",
+                help="Animal, slice or culture that a recording comes from, which groups count; "
+                "rules as for --group.",
             ),
             click.option(
                 "--preset",
@@ -1514,6 +1517,7 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
 Examples:
   cocuyo batch recordings --out results --dry-run
   cocuyo batch recordings --out results --frame-rate 6.67 --group folder
+  cocuyo batch recordings --out results --experiment '(slice[0-9]+)_' --group '_(before|drug)'
   cocuyo batch list.csv --out results --retry-failed
   cocuyo batch recordings --out /shared/results --dask tcp://10.0.0.5:8786
   cocuyo batch recordings --out /shared/results --slurm --jobs 20 --partition short --time 4:00:00
@@ -1529,6 +1533,7 @@ def batch(
     each: Literal["file", "folder"],
     group: str,
     experiment: str,
+    animal: str,
     preset: str,
     model: str | None,
     config_file: str | None,
@@ -1544,8 +1549,10 @@ def batch(
 ) -> int:
     """Analyse many recordings: those below FOLDER, or in the rows of LIST.csv.
 
-    A recording that cannot be used is listed and never stops the others. Started again, the batch
-    goes on where it stopped and does again only what has changed. DIR/index.html shows all.
+    Each is analysed alone, or with the others of its field of view where --experiment (or a column
+    of the list) tells. One that cannot be used is listed and never stops the others. Started again,
+    the batch goes on where it stopped and does again only what has changed. DIR/index.html shows
+    all.
     """
     from pathlib import Path
 
@@ -1556,7 +1563,9 @@ def batch(
     method = _batch_method(preset, model, config_file, seed)
     entries = many.find_recordings(
         Path(source),
-        search=many.Search(files=files, each=each, group=group, experiment=experiment),
+        search=many.Search(
+            files=files, each=each, group=group, experiment=experiment, animal=animal
+        ),
         reading=_batch_reading(options),
         out=folder,
     )
@@ -1581,7 +1590,7 @@ def batch(
     with many.start_folder(folder, {**facts, "settings": method.config}):
         counts = _run_batch(planned, place, folder)
     click.echo(
-        f"{counts.n_done} of {_counted(len(planned), 'recording')} done ({counts.n_now} looked at "
+        f"{counts.n_done} of {_counted(len(entries), 'recording')} done ({counts.n_now} looked at "
         f"now), {counts.n_failed} failed."
     )
     click.echo(f"Index: {folder / 'index.html'}")
@@ -1595,9 +1604,7 @@ def _run_batch(planned: "Sequence[Planned]", place: "Workplace", folder: "Path")
 
     to_do = [p for p in planned if p.state == "to do" and not p.problem]
     if to_do:
-        click.echo(
-            f"{len(to_do)} of {_counted(len(planned), 'recording')} to do, by {place.describe()}."
-        )
+        click.echo(f"{_count_to_do(planned)} to do, by {place.describe()}.")
     else:  # ask nobody for nothing
         place = many.choose_workplace(planned)
     with (
@@ -1652,35 +1659,52 @@ def _batch_reading(given: dict[str, Any]) -> "Reading":
         raise SettingsError(msg) from None
 
 
+def _count_to_do(planned: "Sequence[Planned]") -> str:
+    """Write how many recordings of how many are to do, and in how many experiments."""
+    to_do = [p for p in planned if p.state == "to do" and not p.problem]
+    n, n_all = (sum(p.n_recordings for p in some) for some in (to_do, planned))
+    together = [p for p in to_do if p.n_recordings > 1]
+    text = f"{n} of {_counted(n_all, 'recording')}"
+    if together:
+        n_together = sum(p.n_recordings for p in together)
+        text += f" ({n_together} of them in {_counted(len(together), 'experiment')})"
+    return text
+
+
 def _describe_plan(planned: "Sequence[Planned]", place: "Workplace") -> str:
     """Write what a batch would do, with expected time and memory."""
-    rows = [("recording", "frames", "size", "group", "experiment", "memory", "time", "what")]
+    rows = [("recording", "frames", "size", "group", "animal", "memory", "time", "what")]
     for p in planned:
-        size = f"{p.n_columns} x {p.n_rows}" if p.n_frames else ""
+        several, first = p.n_recordings > 1, p.entries[0]
+        size = f"{p.n_columns} x {p.n_rows}" if p.n_rows else ""
         will = p.state == "to do" and not p.problem
         what = f"to do: {p.why}" if p.state == "to do" else p.state
         if p.problem or p.state == "failed":
             what = f"cannot be read: {p.problem}" if p.problem else f"failed before: {p.why}"
         rows.append(
             (
-                p.entry.name,
-                str(p.n_frames or ""),
+                f"{p.name} ({p.n_recordings} recordings)" if several else p.name,
+                str(sum(p.lengths) or ""),
                 size,
-                p.entry.group,
-                p.entry.experiment,
+                "" if several else first.group,
+                first.animal,
                 f"{p.task.memory_mb / 1000:.1f} GB" if will else "",
                 _duration(p.task.cost) if will else "",
                 what,
             )
         )
+        if several:
+            lengths = p.lengths or [""] * p.n_recordings
+            for entry, length in zip(p.entries, lengths, strict=True):
+                rows.append((f"  {entry.name}", str(length), "", entry.group, "", "", "", ""))
     shown = [i for i in range(len(rows[0])) if i in (0, 7) or any(row[i] for row in rows[1:])]
     widths = {i: max(len(row[i]) for row in rows) for i in shown[:-1]}
-    lines = ["  ".join([*(row[i].ljust(widths[i]) for i in shown[:-1]), row[7]]) for row in rows]
+    lines = [
+        "  ".join([*(row[i].ljust(widths[i]) for i in shown[:-1]), row[7]]).rstrip() for row in rows
+    ]
     to_do = [p for p in planned if p.state == "to do" and not p.problem]
     total = sum(p.task.cost for p in to_do)
-    summary = (
-        f"{len(to_do)} of {_counted(len(planned), 'recording')} to do, by {place.describe()}: "
-    )
+    summary = f"{_count_to_do(planned)} to do, by {place.describe()}: "
     if place.n_at_once:
         longest = max((p.task.cost for p in to_do), default=0.0)
         summary += f"about {_duration(max(total / place.n_at_once, longest))}"

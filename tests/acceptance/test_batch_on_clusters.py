@@ -23,7 +23,7 @@ pytestmark = [
 ]
 
 TOOLS = Path(__file__).parents[2] / "tools"
-OPTIONS = ("--preset", "srname", "--group", "folder", "--experiment", "(animal[0-9]+)")
+OPTIONS = ("--preset", "srname", "--group", "folder", "--animal", "(animal[0-9]+)")
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
@@ -159,6 +159,23 @@ def test_two_workers_of_dask_give_what_this_machine_gives(recordings, here, dask
     assert status == 1
     assert "35 of 40 recordings done" in said
     expect_equal(here, tmp_path / "out")
+
+
+def test_experiments_are_on_dask_what_they_are_here_also_after_a_kill(few, dask, started, tmp_path):
+    together = ("--experiment", "(animal[0-9]+_slice[0-9])")
+    status, said = finish(few, tmp_path / "here", *together)
+    assert status == 1
+    assert "10 of 12 recordings (10 of them in 5 experiments) to do" in said
+    assert "10 of 12 recordings done (12 looked at now), 2 failed." in said
+    out = tmp_path / "out"
+    options = (*together, "--dask", dask[0])
+    batch = started(*words(few, out, *options), stderr=subprocess.DEVNULL)
+    wait_for(lambda: n_done(out) >= 1 and children_of(*dask[2]))
+    batch.kill()
+    batch.wait()
+    status, said = finish(few, out, *options)
+    assert "10 of 12 recordings done" in said
+    expect_equal(tmp_path / "here", out)
 
 
 @pytest.mark.skipif(not (IS_ROOT and shutil.which("sbatch")), reason="needs root and slurm-wlm")

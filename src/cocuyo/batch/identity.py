@@ -84,13 +84,13 @@ def join_hashes(identity: Sequence[dict[str, Any]]) -> str:
     return " ".join(str(entry["sha256"]) for entry in identity)
 
 
-def hash_settings(entry: Entry, method: Method) -> str:
-    """Hash all that shapes a result besides the recording itself.
+def hash_settings(entries: Sequence[Entry], method: Method) -> str:
+    """Hash all that shapes a result besides the content of its recordings.
 
     Parameters
     ----------
-    entry : Entry
-        The recording, with how it is read.
+    entries : sequence of Entry
+        A recording, or those of an experiment in order, with how they are read.
     method : Method
         What is done with it.
 
@@ -99,12 +99,12 @@ def hash_settings(entry: Entry, method: Method) -> str:
     str
         A hash; masks and timestamps count by their content.
     """
-    reading = entry.reading.model_dump(mode="json")
-    also = [path for path in (reading.pop("timestamps"), entry.exclude) if path]
+    readings = [entry.reading.model_dump(mode="json") for entry in entries]
+    also = [*(reading.pop("timestamps") for reading in readings), entries[0].exclude]
     facts = (
-        reading,
-        [hash_content([path]) for path in also],
-        [bool(entry.reading.timestamps), bool(entry.exclude)],
+        readings,
+        [len(entry.paths) for entry in entries],
+        [path and hash_content([path]) for path in also],
         method.config.model_dump(mode="json"),
         method.model_hash,
         method.seed,

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from cocuyo.batch.settings import Entry, Reading
 from cocuyo.core import RecordingError, SettingsError
+from cocuyo.io import READING_CHOICES
 from cocuyo.io.export import export_names
 from cocuyo.io.readers import FORMATS_READ, recording_suffixes
 from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
@@ -27,11 +28,13 @@ _ALIASES = {
     "pixel_size": "pixel_size_um",
     "diameter": "diameter_um",
 }
-_OWN = ("recording", "name", "group", "experiment", "exclude")
+_OWN = ("recording", "name", "group", "experiment", "animal", "exclude")
 _KNOWN = (*_OWN, *Reading.model_fields)
 # A single picture is no movie, and MATLAB files hold anything: they are taken where --files asks.
 _NO_MOVIES = PICTURE_SUFFIXES | {".mat"}
 _STORES = frozenset((".zarr",))  # folders that are read as one file
+# What a result keeps once to open its recordings again, and what the first one decides for all.
+_IN_ONE_WAY = (*READING_CHOICES, "diameter_um")
 # Columns of summary.csv: a label of the same name would make two.
 _NUMBERS = ("frame_rate_hz", "pixel_size_um", "diameter_um")
 
@@ -46,7 +49,7 @@ class Search:
         Patterns (``*.tif``) of file names; all movies where there are none.
     each : {"file", "folder"}
         Whether each file is a recording, or each folder that holds some (frames or parts).
-    group, experiment : str
+    group, experiment, animal : str
         Where these come from: ``folder``, ``parent``, or a regular expression with one
         parenthesis, searched in the path below the folder; empty for none.
     """
@@ -55,6 +58,7 @@ class Search:
     each: Literal["file", "folder"] = "file"
     group: str = ""
     experiment: str = ""
+    animal: str = ""
 
 
 def find_recordings(
@@ -76,14 +80,16 @@ def find_recordings(
     Returns
     -------
     list of Entry
-        In natural order, or in that of the list; names are different.
+        In natural order, or in that of the list; names are different. Those of one experiment
+        have one `Entry.result`.
 
     Raises
     ------
     RecordingError
         If there is no such folder or list, or no recording in it.
     SettingsError
-        If the list or a pattern cannot be understood.
+        If the list or a pattern cannot be understood, or the recordings of an experiment do not
+        go together.
     """
     if source.is_dir():
         entries = _of_folder(Path(os.path.abspath(source)), search, reading, out)  # noqa: PTH100
@@ -94,8 +100,8 @@ def find_recordings(
     elif source.is_file():
         if search != Search():
             msg = (
-                "--files, --each, --group and --experiment look in a folder; a list says it in "
-                "its columns."
+                "--files, --each, --group, --experiment and --animal look in a folder; a list says "
+                "it in its columns."
             )
             raise SettingsError(msg)
         entries = _of_list(source, reading)
@@ -111,6 +117,7 @@ def find_recordings(
 def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[Entry]:
     group = _rule("--group", search.group)
     experiment = _rule("--experiment", search.experiment)
+    animal = _rule("--animal", search.animal)
     found: list[tuple[Path, tuple[str, ...]]] = []
     known = recording_suffixes() - _NO_MOVIES
     known |= _STORES if search.each == "file" else PICTURE_SUFFIXES
@@ -123,16 +130,26 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
             parts = tuple(map(str, chosen)) if search.files else (str(folder),)
             found.append((folder, parts))
     names = _names([_below(path, root) for path, _ in found])
-    return [
+    entries = [
         Entry(
             name=name,
             paths=paths,
             reading=reading,
             group=_apply(group, path, root),
-            experiment=_apply(experiment, path, root),
+            experiment=_apply(experiment, path, root, whole=True),
+            animal=_apply(animal, path, root),
         )
         for name, (path, paths) in zip(names, found, strict=True)
     ]
+    for option in ("group", "experiment", "animal"):
+        rule = getattr(search, option)
+        if rule and entries and not any(getattr(entry, option) for entry in entries):
+            msg = (
+                f"--{option} {rule!r} says nothing of any recording, such as "
+                f"{_below(found[0][0], root)}; correct it, or leave it out."
+            )
+            raise SettingsError(msg)
+    return _into_results(entries, [str(path) for path, _ in found])
 
 
 def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -202,14 +219,17 @@ def _rule(option: str, rule: str) -> str | re.Pattern[str]:
     return pattern
 
 
-def _apply(rule: str | re.Pattern[str], path: Path, root: Path) -> str:
+def _apply(rule: str | re.Pattern[str], path: Path, root: Path, *, whole: bool = False) -> str:
+    """Give what a rule says of a path; `whole` tells folders of one name in two places apart."""
     if rule == "":
         return ""
     relative = path.relative_to(root)
     if isinstance(rule, str):
         parents = relative.parts[:-1]
         place = 1 if rule == "folder" else 2
-        return parents[-place] if len(parents) >= place else ""
+        if len(parents) < place:
+            return ""
+        return "/".join(parents[: len(parents) - place + 1]) if whole else parents[-place]
     found = rule.search(relative.as_posix())
     return found.group(1) or "" if found else ""
 
@@ -224,7 +244,7 @@ def _below(path: Path, root: Path) -> str:
 def _of_list(path: Path, reading: Reading) -> list[Entry]:
     header, rows = _read_table(path)
     columns = _columns(path, header)
-    entries, given = [], []
+    entries, given, places = [], [], []
     for number, row in rows:
         cells = {c: v.strip() for c, v in zip(columns, row, strict=False) if v.strip()}
         where = f"Row {number} of {path}"
@@ -236,6 +256,7 @@ def _of_list(path: Path, reading: Reading) -> list[Entry]:
             raise SettingsError(msg)
         paths = _paths(path.parent, cells["recording"])
         given.append(cells.get("name", ""))
+        places.append(where)
         entries.append(
             Entry(
                 name="",
@@ -244,6 +265,7 @@ def _of_list(path: Path, reading: Reading) -> list[Entry]:
                 exclude=_absolute(path.parent, cells["exclude"]) if "exclude" in cells else None,
                 group=cells.get("group", ""),
                 experiment=cells.get("experiment", ""),
+                animal=cells.get("animal", ""),
                 labels={c: cells.get(c, "") for c in columns if c not in _KNOWN},
             )
         )
@@ -251,7 +273,17 @@ def _of_list(path: Path, reading: Reading) -> list[Entry]:
         msg = f"{path} lists no recording."
         raise RecordingError(msg)
     names = _list_names(path, given, [entry.paths[0] for entry in entries])
-    return [replace(entry, name=name) for entry, name in zip(entries, names, strict=True)]
+    entries = [replace(entry, name=name) for entry, name in zip(entries, names, strict=True)]
+    alone = {
+        entry.name
+        for entry, said in zip(entries, given, strict=True)
+        if said and not entry.experiment
+    }
+    for entry in entries:
+        if entry.experiment and _safe(entry.experiment) in alone:
+            msg = f"{path} gives the name {entry.experiment!r} to a recording and an experiment."
+            raise SettingsError(msg)
+    return _into_results(entries, places)
 
 
 def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -327,6 +359,71 @@ def _paths(folder: Path, text: str) -> tuple[str, ...]:
 
 def _absolute(folder: Path, text: str) -> str:
     return os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - keeps links
+
+
+# --- Experiments -------------------------------------------------------------------------------
+
+
+def _into_results(entries: Sequence[Entry], places: Sequence[str]) -> list[Entry]:
+    """Name the result of each recording; `places` say in an error where each comes from."""
+    firsts: dict[str, int] = {}
+    for i, entry in enumerate(entries):
+        if entry.experiment:
+            first = firsts.setdefault(entry.experiment, i)
+            _require_together(entries[first:i], entry, places[first], places[i])
+    alone = [entry.name for entry in entries if not entry.experiment]
+    names = _different([*alone, *map(_safe, firsts)])[len(alone) :]
+    result = dict(zip(firsts, names, strict=True))
+    animals = {entry.experiment: entry.animal for entry in entries if entry.animal}
+    return [
+        replace(
+            entry,
+            result=result.get(entry.experiment, entry.name),
+            animal=entry.animal or (animals.get(entry.experiment, "") if entry.experiment else ""),
+        )
+        for entry in entries
+    ]
+
+
+def _require_together(before: Sequence[Entry], entry: Entry, first_place: str, place: str) -> None:
+    """Refuse a recording that is told otherwise than those before it in its experiment."""
+    own = f"the experiment {entry.experiment!r}"
+    others = [other for other in before if other.experiment == entry.experiment]
+    for other in others:
+        if set(other.paths) & set(entry.paths):
+            msg = f"{place}: {entry.paths[0]} is in {own} already; give each recording once."
+            raise SettingsError(msg)
+        if entry.animal and other.animal and entry.animal != other.animal:
+            msg = (
+                f"{place}: the animal is {entry.animal!r}, and {other.animal!r} before it in "
+                f"{own}; one field of view is of one animal."
+            )
+            raise SettingsError(msg)
+    if not others:
+        return
+    first = others[0]
+    for name in _IN_ONE_WAY:
+        value, known = getattr(entry.reading, name), getattr(first.reading, name)
+        if value != known:
+            msg = (
+                f"{place}: {name} is {_said(value)}, and {_said(known)} in {first_place}; the "
+                f"recordings of {own} are read in one way."
+            )
+            raise SettingsError(msg)
+    if entry.exclude not in (None, first.exclude):
+        msg = (
+            f"{place}: exclude is not that of {first_place}, the first recording of {own}. That "
+            "mask counts for all of them; leave the cell empty."
+        )
+        raise SettingsError(msg)
+
+
+def _said(value: object) -> str:
+    if value is None:
+        return "not given"
+    if isinstance(value, tuple):
+        return repr(":".join("" if end is None else str(end) for end in value))
+    return repr(value)
 
 
 # --- Names -------------------------------------------------------------------------------------

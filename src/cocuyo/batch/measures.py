@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from cocuyo.core import FLAG_FLASH, FLAG_INVALID, FLAG_UNPLACED, AnyArray, Result
+from cocuyo.core import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    AnyArray,
+    BoolArray,
+    Part,
+    Result,
+)
+from cocuyo.pipeline import peak_snr
 from cocuyo.population import EnsembleConfig, correlation_matrix, find_peaks, measure_coactivity
+from cocuyo.postprocessing import step_noise
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Measure:
 
 
 COMPARED = (
-    Measure("n_neurons", "functional neurons"),
+    Measure("n_active", "functional neurons"),
     Measure("events_per_min", "events per neuron and minute"),
     Measure("active_share", "share of time active"),
     Measure("mean_correlation", "mean pair correlation of rasters"),
@@ -52,11 +62,12 @@ ROI_COLUMNS = (
     "active_share",
     "median_amplitude",
     "noise",
+    "in_view",
 )
 
 
-def measure_result(result: Result, *, seed: int = 0) -> dict[str, Any]:
-    """Measure what a recording's row in the summary holds.
+def measure_recordings(result: Result, *, seed: int = 0) -> list[dict[str, Any]]:
+    """Measure each recording of a result: the one that it is of, or those of an experiment.
 
     Parameters
     ----------
@@ -67,15 +78,56 @@ def measure_result(result: Result, *, seed: int = 0) -> dict[str, Any]:
 
     Returns
     -------
+    list of dict
+        For each its ``figures`` (`measure_result`), its ``rois`` (`measure_rois`) and as ``part``
+        the name of its folder of tables within the result; empty where it is the whole result.
+    """
+    if not result.parts:
+        figures = measure_result(result, seed=seed)
+        return [{"part": "", "figures": figures, "rois": measure_rois(result)}]
+    found = []
+    for i, part in enumerate(result.parts):
+        own = _with_own_noise(result.part(i))
+        figures = measure_result(own, part=part, seed=seed)
+        rois = measure_rois(own, part=part)
+        found.append({"part": part.name, "figures": figures, "rois": rois})
+    return found
+
+
+def _with_own_noise(result: Result) -> Result:
+    """Give a recording of an experiment its own noise and SNR in place of the experiment's."""
+    traces = replace(result.traces, noise=step_noise(result.traces.delta_f_over_f))
+    return replace(result, traces=traces, rois=replace(result.rois, snr=peak_snr(traces)))
+
+
+def _in_view(result: Result, part: Part | None) -> BoolArray:
+    return np.ones(len(result.rois), np.bool_) if part is None else part.in_view(result.rois)
+
+
+def measure_result(result: Result, *, part: Part | None = None, seed: int = 0) -> dict[str, Any]:
+    """Measure what a row of the summary holds.
+
+    Parameters
+    ----------
+    result : Result
+        What a run found, or one recording of an experiment (`Result.part`).
+    part : Part, optional
+        The place of that recording in its experiment: what it does not show does not count.
+    seed : int
+        Seed of the shuffles behind the threshold of synchrony.
+
+    Returns
+    -------
     dict
         Plain numbers; None where there is none (no neurons, no pairs).
     """
-    accepted = np.flatnonzero(result.rois.accepted)
+    accepted = np.flatnonzero(result.rois.accepted & _in_view(result, part))
     n, minutes = len(accepted), _minutes(result)
     counts = result.events.count(len(result.rois))[accepted]
     raster = np.asarray(result.raster[:, :], np.bool_)[accepted]
     flags = np.asarray(result.motion.flags)
-    shifts = np.asarray(result.motion.shifts, np.float64)
+    offset_px = (0.0, 0.0) if part is None else part.offset_px
+    shifts = np.asarray(result.motion.shifts, np.float64) - offset_px
     return {
         "n_frames": result.n_frames,
         "duration_s": 60 * minutes,
@@ -85,6 +137,7 @@ def measure_result(result: Result, *, seed: int = 0) -> dict[str, Any]:
         "pixel_size_um": result.pixel_size_um,
         "diameter_px": result.diameter_px,
         "n_neurons": n,
+        "n_active": int((counts > 0).sum()),
         "n_candidates": len(result.rois),
         "n_events": int(counts.sum()),
         "events_per_min": float(counts.mean() / minutes) if n else None,
@@ -98,6 +151,8 @@ def measure_result(result: Result, *, seed: int = 0) -> dict[str, Any]:
         "invalid_frames": int(((flags & FLAG_INVALID) > 0).sum()),
         "flash_frames": int(((flags & FLAG_FLASH) > 0).sum()),
         "share_in_view": float(np.asarray(result.valid).mean()),
+        "field_offset_px": None if part is None else float(np.hypot(*part.offset_px)),
+        "field_correlation": None if part is None else float(part.correlation),
     }
 
 
@@ -125,13 +180,15 @@ def _synchrony(raster: AnyArray, result: Result, minutes: float, seed: int) -> d
     return dict(zip(names, values, strict=True))
 
 
-def measure_rois(result: Result) -> list[list[Any]]:
+def measure_rois(result: Result, *, part: Part | None = None) -> list[list[Any]]:
     """Measure each candidate: rows of the long table, under `ROI_COLUMNS`.
 
     Parameters
     ----------
     result : Result
-        What a run found.
+        What a run found, or one recording of an experiment.
+    part : Part, optional
+        Its place in the experiment; an ROI that it does not show has no activity to measure.
 
     Returns
     -------
@@ -141,6 +198,7 @@ def measure_rois(result: Result) -> list[list[Any]]:
     rois, minutes = result.rois, _minutes(result)
     counts = result.events.count(len(rois))
     size = result.pixel_size_um
+    seen = _in_view(result, part)
     rows = []
     for i in range(len(rois)):
         diameter_px = 2 * math.sqrt(rois.area_px[i] / math.pi)
@@ -155,12 +213,13 @@ def measure_rois(result: Result) -> list[list[Any]]:
                 int(rois.area_px[i]),
                 None if size is None else _rounded(diameter_px * size),
                 _rounded(rois.score[i]),
-                _rounded(rois.snr[i]),
-                int(counts[i]),
-                _rounded(counts[i] / minutes),
-                _rounded(np.asarray(result.raster[i], np.bool_).mean()),
+                _rounded(rois.snr[i]) if seen[i] else None,
+                int(counts[i]) if seen[i] else None,
+                _rounded(counts[i] / minutes) if seen[i] else None,
+                _rounded(np.asarray(result.raster[i], np.bool_).mean()) if seen[i] else None,
                 _rounded(_median(result.events.amplitude[result.events.roi == i])),
-                _rounded(np.asarray(result.traces.noise)[i]),
+                _rounded(np.asarray(result.traces.noise)[i]) if seen[i] else None,
+                int(seen[i]),
             ]
         )
     return rows
@@ -187,14 +246,14 @@ def _rounded(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit of observation: an animal or slice, or a recording where none is named.
+    """A unit of observation: an animal, else a field of view, or a recording where none is named.
 
     Attributes
     ----------
     group : str
         Its group.
     name : str
-        Name of the experiment, or of the recording.
+        Name of the animal, of the experiment, or of the recording.
     n_recordings : int
         Recordings whose mean it is.
     values : dict of str to (float or None)
@@ -232,34 +291,35 @@ class Summary:
 
 
 def gather_units(rows: Sequence[Mapping[str, Any]]) -> list[Unit]:
-    """Average recordings of one experiment, so that each animal or slice counts once.
+    """Average the recordings of one animal, else of one field, so that each counts once.
 
     Parameters
     ----------
     rows : sequence of mapping
-        ``recording``, ``group``, ``experiment`` and the measures of each finished recording.
+        ``recording``, ``group``, ``animal``, ``experiment`` and the measures of each finished
+        recording.
 
     Returns
     -------
     list of Unit
-        By group and name. An experiment with recordings in two groups (before and after a drug)
-        is a unit in each.
+        By group and name. An animal with recordings in two groups (before and after a drug) is a
+        unit in each.
 
     Examples
     --------
     >>> rows = [
-    ...     {"recording": "a1", "group": "drug", "experiment": "a", "n_neurons": 10},
-    ...     {"recording": "a2", "group": "drug", "experiment": "a", "n_neurons": 20},
-    ...     {"recording": "b", "group": "drug", "experiment": "", "n_neurons": 30},
+    ...     {"recording": "a1", "group": "x", "animal": "a", "experiment": "", "n_active": 10},
+    ...     {"recording": "a2", "group": "x", "animal": "a", "experiment": "", "n_active": 20},
+    ...     {"recording": "b", "group": "x", "animal": "", "experiment": "", "n_active": 30},
     ... ]
-    >>> [(unit.name, unit.values["n_neurons"]) for unit in gather_units(rows)]
+    >>> [(unit.name, unit.values["n_active"]) for unit in gather_units(rows)]
     [('a', 15.0), ('b', 30.0)]
     """
-    gathered: dict[tuple[str, bool, str], list[Mapping[str, Any]]] = {}
+    gathered: dict[tuple[str, int, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        alone = not row["experiment"]
-        name = str(row["recording"] if alone else row["experiment"])
-        gathered.setdefault((str(row["group"]), alone, name), []).append(row)
+        names = [str(row[kind]) for kind in ("animal", "experiment", "recording")]
+        kind = next(i for i, name in enumerate(names) if name)
+        gathered.setdefault((str(row["group"]), kind, names[kind]), []).append(row)
     units = []
     for (group, _, name), members in sorted(gathered.items()):
         values = {}

@@ -1,4 +1,4 @@
-"""What is to be done: which recordings, why, and with how much time and memory."""
+"""What is to be done: which recordings, alone or together, why, with how much time and memory."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -11,42 +11,54 @@ from cocuyo.batch.identity import hash_content, hash_settings, stamp_files
 from cocuyo.batch.settings import Entry, Method, Task, record_path, result_path
 from cocuyo.batch.work import FORMAT, describe_error, open_task
 from cocuyo.core import CocuyoError, Progress, ProgressCallback, ignore_progress
-from cocuyo.pipeline import expect, expected_cost
+from cocuyo.pipeline import expect, expected_cost, require_alike
 
 State = Literal["done", "failed", "to do"]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A recording of a batch and what is to be done with it.
+    """What makes one result, a recording or an experiment, and what is to be done with it.
 
     Attributes
     ----------
-    entry : Entry
-        The recording.
+    entries : tuple of Entry
+        The recording, or those of the experiment in order.
     state : {"done", "failed", "to do"}
         ``failed`` only where it failed before and nothing has changed since.
     why : str
         Why it is in this state, for people.
     task : Task
         As it goes to a worker.
-    n_frames, n_rows, n_columns : int
-        Its shape; 0 where it could not be opened.
+    lengths : tuple of int
+        Frames of each recording; empty where one could not be opened.
+    n_rows, n_columns : int
+        Size of a frame; 0 where it could not be opened.
     record : dict or None
         What is known of an earlier attempt.
     problem : str
-        Why it cannot be opened; empty where it can.
+        Why it cannot be analysed, as far as opening it tells; empty where it can.
     """
 
-    entry: Entry
+    entries: tuple[Entry, ...]
     state: State
     why: str
     task: Task
-    n_frames: int = 0
+    lengths: tuple[int, ...] = ()
     n_rows: int = 0
     n_columns: int = 0
     record: dict[str, Any] | None = field(default=None, repr=False)
     problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the result."""
+        return self.task.name
+
+    @property
+    def n_recordings(self) -> int:
+        """Number of its recordings."""
+        return len(self.entries)
 
 
 def plan_batch(
@@ -58,12 +70,12 @@ def plan_batch(
     redo: bool = False,
     progress: ProgressCallback = ignore_progress,
 ) -> list[Planned]:
-    """Decide for each recording whether it is done, failed or to do.
+    """Decide for each recording or experiment whether it is done, failed or to do.
 
     Parameters
     ----------
     entries : sequence of Entry
-        The recordings.
+        The recordings; those with the same `Entry.result` are one experiment.
     method : Method
         What is done with each.
     folder : Path
@@ -73,30 +85,41 @@ def plan_batch(
     redo : bool, default: False
         Do everything again.
     progress : callable, optional
-        Called for each recording.
+        Called for each result.
 
     Returns
     -------
     list of Planned
-        In the order of the entries.
+        In the order of the entries; an experiment where its first recording is.
     """
+    results: dict[str, list[Entry]] = {}
+    for entry in entries:
+        results.setdefault(entry.result, []).append(entry)
     planned = []
-    for number, entry in enumerate(entries):
-        progress(Progress("looking", number, len(entries)))
-        planned.append(_plan(entry, method, folder, retry_failed, redo))
-    progress(Progress("looking", len(entries), len(entries)))
+    for number, members in enumerate(results.values()):
+        progress(Progress("looking", number, len(results)))
+        planned.append(_plan(tuple(members), method, folder, retry_failed, redo))
+    progress(Progress("looking", len(results), len(results)))
     speed = measured_speed(p.record for p in planned)
     return [_with_cost(p, speed) for p in planned]
 
 
-def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -> Planned:
-    key = hash_settings(entry, method)
+def _plan(
+    entries: tuple[Entry, ...], method: Method, folder: Path, retry: bool, redo: bool
+) -> Planned:
+    key = hash_settings(entries, method)
     task = Task(
         folder=str(folder),
-        name=entry.name,
-        paths=list(entry.paths),
-        reading=entry.reading.model_dump(mode="json"),
-        exclude=entry.exclude,
+        name=entries[0].result,
+        recordings=[
+            {
+                "name": entry.name,
+                "paths": list(entry.paths),
+                "reading": entry.reading.model_dump(mode="json"),
+            }
+            for entry in entries
+        ],
+        exclude=entries[0].exclude,
         preset=method.preset,
         model=method.model,
         config=method.config.model_dump(mode="json"),
@@ -108,8 +131,8 @@ def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -
         cost=0.0,
         version=__version__,
     )
-    record = read_record(folder, entry.name)
-    why = _why(record, entry, key, folder)
+    record = read_record(folder, task.name)
+    why = _why(record, task, key, folder)
     if not why and record is not None:
         done = record["kind"] == "done"
         if redo:
@@ -118,45 +141,56 @@ def _plan(entry: Entry, method: Method, folder: Path, retry: bool, redo: bool) -
             why = "failed before"
         else:
             figures = record.get("figures", {})
-            n_frames, n_rows, n_columns = (
-                int(figures.get(name, 0)) for name in ("n_frames", "n_rows", "n_columns")
+            n_rows, n_columns = (int(figures.get(name, 0)) for name in ("n_rows", "n_columns"))
+            lengths = tuple(
+                int(each["figures"]["n_frames"]) for each in record.get("recordings", ())
             )
             state: State = "done" if done else "failed"
-            return Planned(entry, state, record["error"], task, n_frames, n_rows, n_columns, record)
+            return Planned(
+                entries, state, record["error"], task, lengths, n_rows, n_columns, record
+            )
     try:
-        recording = open_task(task)
-        expected = expect(recording, method.config)  # raises where no rate is known
+        recordings = open_task(task)
+        if len(recordings) > 1:
+            require_alike(recordings)
+        expected = [expect(recording, method.config) for recording in recordings]  # needs a rate
     except (CocuyoError, OSError) as error:
-        return Planned(entry, "to do", why, task, record=record, problem=describe_error(error))
-    rows, columns = recording.frame_shape
-    task = replace(task, expected_s=expected.core_s, memory_mb=expected.memory_mb)
-    return Planned(entry, "to do", why, task, recording.n_frames, rows, columns, record=record)
+        return Planned(entries, "to do", why, task, record=record, problem=describe_error(error))
+    # The recordings of an experiment are analysed one after the other.
+    task = replace(
+        task,
+        expected_s=sum(one.core_s for one in expected),
+        memory_mb=max(one.memory_mb for one in expected),
+    )
+    lengths = tuple(recording.n_frames for recording in recordings)
+    return Planned(entries, "to do", why, task, lengths, *recordings[0].frame_shape, record=record)
 
 
-def _why(record: dict[str, Any] | None, entry: Entry, key: str, folder: Path) -> str:
-    """Say why a recording has to be analysed (again); empty where it has not."""
+def _why(record: dict[str, Any] | None, task: Task, key: str, folder: Path) -> str:
+    """Say why something has to be analysed (again); empty where it has not."""
     if record is None:
         return "new"
     if record.get("settings_key") != key:
         return "settings or model changed"
-    if record["kind"] == "done" and not (result_path(folder, entry.name) / "run.json").is_file():
+    if record["kind"] == "done" and not (result_path(folder, task.name) / "run.json").is_file():
         return "its result is gone"
-    if record.get("stamp") != stamp_files(entry.paths):
-        content = hash_content(entry.paths)
+    if record.get("stamp") != stamp_files(task.paths):
+        content = hash_content(task.paths)
         if not content or content != record.get("content"):
-            return "recording changed"
+            several = len(task.recordings) > 1
+            return "its recordings changed" if several else "recording changed"
     return ""
 
 
 def read_record(folder: Path, name: str) -> dict[str, Any] | None:
-    """Read how a recording ended.
+    """Read how a recording or experiment ended.
 
     Parameters
     ----------
     folder : Path
         The folder of the batch.
     name : str
-        Name of the recording.
+        Name of the result.
 
     Returns
     -------
@@ -176,7 +210,7 @@ def read_record(folder: Path, name: str) -> dict[str, Any] | None:
 
 
 def measured_speed(records: Iterable[dict[str, Any] | None]) -> float | None:
-    """Compare the time that recordings took with what was expected.
+    """Compare the time that results took with what was expected.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from cocuyo.batch.identity import hash_content, stamp_files
 from cocuyo.batch.lock import hold_folder
 from cocuyo.batch.plan import Planned
 from cocuyo.batch.settings import RECORDS, RESULTS, Task, record_path
-from cocuyo.batch.tables import forget, write_pages
+from cocuyo.batch.tables import forget, state_of, write_pages
 from cocuyo.batch.work import FORMAT as RECORD_FORMAT
 from cocuyo.batch.work import disk_is_full
 from cocuyo.core import CocuyoError, Progress, ResultError
@@ -44,9 +44,9 @@ class Snapshot:
     n_all, n_done, n_failed : int
         Recordings in all, finished (now or before), failed.
     running : dict of str to Progress
-        Those that are being analysed.
+        What is being analysed: a recording, or one of an experiment after the other.
     n_slots : int
-        How many can be at the same time, as far as is known.
+        How much can be at the same time, as far as is known.
     elapsed_s : float
         Since the start, in seconds.
     left_s : float or None
@@ -176,7 +176,7 @@ def start_folder(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
 
 @dataclass
 class _Book:
-    """What is known of each recording while the batch runs."""
+    """What is known of each recording or experiment while the batch runs, by its name."""
 
     planned: Sequence[Planned]
     folder: Path
@@ -189,10 +189,19 @@ class _Book:
     n_now: int = 0
     cost_done: float = 0.0
 
+    def count(self) -> Counter[str]:
+        """Count the recordings that are done and that failed."""
+        found = Counter[str]()
+        for p in self.planned:
+            if p.name in self.records:
+                found[state_of(self.records[p.name])] += p.n_recordings
+        return found
+
     def take(self, name: str, record: dict[str, Any]) -> None:
-        """Enter how a recording ended; the worker itself has kept what it finished."""
+        """Enter how an attempt ended; the worker itself has kept what it finished."""
+        n_recordings = len(self.tasks[name].recordings)
         self.waiting.discard(name)
-        self.n_now += 1
+        self.n_now += n_recordings
         self.cost_done += self.tasks[name].cost
         if record["kind"] != "done":
             self.fail(name, record)
@@ -202,8 +211,9 @@ class _Book:
         told = len(record["warnings"])
         warned = f", {told} warning{'s' * (told > 1)}" if told else ""
         n = figures["n_neurons"]
+        several = f" in {n_recordings} recordings" if n_recordings > 1 else ""
         self.news.append(
-            f"{name}: {n} neuron{'s' * (n != 1)}, {figures['n_events']} events, "
+            f"{name}: {n} neuron{'s' * (n != 1)}, {figures['n_events']} events{several}, "
             f"{record['seconds']:.0f} s{warned}"
         )
 
@@ -231,13 +241,13 @@ class _Book:
     def snapshot(self, executor: Executor | None, elapsed_s: float) -> Snapshot:
         running = executor.progress() if executor else {}
         n_slots = executor.n_slots() if executor else 1
-        kinds = Counter("done" if r["kind"] == "done" else "failed" for r in self.records.values())
+        count = self.count()
         news, self.news = tuple(self.news), []
         left = self._left(running, n_slots, elapsed_s)
         return Snapshot(
-            n_all=len(self.planned),
-            n_done=kinds["done"],
-            n_failed=kinds["failed"],
+            n_all=sum(p.n_recordings for p in self.planned),
+            n_done=count["done"],
+            n_failed=count["failed"],
             running=running,
             n_slots=n_slots,
             elapsed_s=elapsed_s,
@@ -261,7 +271,7 @@ class _Book:
 
 
 def share_done(progress: Progress) -> float:
-    """Say which share of a recording's work is done.
+    """Say which share of the work on a recording or experiment is done.
 
     Parameters
     ----------
@@ -273,11 +283,17 @@ def share_done(progress: Progress) -> float:
     float
         In [0, 1]; rough, since stages take unlike times.
     """
-    if progress.stage == "starting":
+    before, n = 0, 1
+    of_experiment = re.fullmatch(r"(.+) \(recording (\d+) of (\d+)\)", progress.stage)
+    stage = of_experiment[1] if of_experiment else progress.stage
+    if of_experiment and stage != "extracting traces":  # the last pass over them all
+        before, n = int(of_experiment[2]) - 1, int(of_experiment[3])
+    if stage in ("starting", "comparing fields"):
         return 0.0
-    if progress.stage == "segmenting":
-        return _SEGMENTING * progress.done / max(1, progress.total)
-    return (1 + _SEGMENTING) / 2
+    done = (1 + _SEGMENTING) / 2
+    if stage == "segmenting":
+        done = _SEGMENTING * progress.done / max(1, progress.total)
+    return (before + done) / n
 
 
 def run_batch(
@@ -321,19 +337,16 @@ def run_batch(
     book = _Book(
         planned,
         folder,
-        records={
-            p.entry.name: p.record for p in planned if p.record is not None and p.state != "to do"
-        },
-        tasks={p.entry.name: replace(p.task, n_threads=n_threads) for p in planned},
-        waiting={p.entry.name for p in to_do},
+        records={p.name: p.record for p in planned if p.record is not None and p.state != "to do"},
+        tasks={p.name: replace(p.task, n_threads=n_threads) for p in planned},
+        waiting={p.name for p in to_do},
         notes=list(notes),
     )
     try:
         try:
             for p in to_do:
                 if p.problem:
-                    record = _unreadable(book.tasks[p.entry.name], p.problem)
-                    book.take(p.entry.name, record)
+                    book.take(p.name, _unreadable(book.tasks[p.name], p.problem))
             # The longest first: the last ones to end are then short.
             for name in sorted(book.waiting, key=lambda name: (-book.tasks[name].cost, name)):
                 executor.submit(book.tasks[name])
@@ -353,8 +366,8 @@ def run_batch(
     except OSError as error:
         raise _stopped(book, f"{folder} cannot be written ({error.strerror})") from error
     show(book.snapshot(None, time.monotonic() - started))  # the executor has gone home
-    n_done = sum(record["kind"] == "done" for record in book.records.values())
-    return BatchCounts(n_done, len(book.records) - n_done, book.n_now)
+    count = book.count()
+    return BatchCounts(count["done"], count["failed"], book.n_now)
 
 
 def _serve(book: _Book, executor: Executor, started: float, show: Show) -> None:
@@ -396,8 +409,8 @@ def _unreadable(task: Task, problem: str) -> dict[str, Any]:
 
 
 def _stopped(book: _Book, why: str) -> BatchStoppedError:
-    n_done = sum(record["kind"] == "done" for record in book.records.values())
+    n_all = sum(p.n_recordings for p in book.planned)
     return BatchStoppedError(
-        f"{why}. {n_done} of {len(book.planned)} recordings are done and kept; start the same "
+        f"{why}. {book.count()['done']} of {n_all} recordings are done and kept; start the same "
         "command again to go on."
     )

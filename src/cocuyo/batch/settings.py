@@ -35,27 +35,35 @@ class Entry:
     Attributes
     ----------
     name : str
-        Its name in the batch, each once; the name of its result folder.
+        Its name in the batch, each once.
     paths : tuple of str
         A file, a folder, or the parts of one recording; absolute.
+    result : str
+        Name of the result it goes into, a folder: its own name, or that of an experiment, which
+        the recordings of one field of view have in common.
     reading : Reading
         How it is read.
     exclude : str or None
-        Path of an image that is not 0 where nothing is to be found.
+        Path of an image that is not 0 where nothing is to be found; of an experiment, in the
+        coordinates of its first recording.
     group : str
         What it is compared by (control, drug); empty where nobody said it.
     experiment : str
-        Animal or slice it comes from: the unit of observation; empty where each recording is one.
+        Field of view that it shows, as the user calls it; empty for a recording taken alone.
+    animal : str
+        Animal, slice or culture it comes from; empty where nobody said it.
     labels : dict of str
         Further columns of the list, taken over to the tables.
     """
 
     name: str
     paths: tuple[str, ...]
+    result: str = ""
     reading: Reading = field(default_factory=Reading)
     exclude: str | None = None
     group: str = ""
     experiment: str = ""
+    animal: str = ""
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -86,18 +94,17 @@ class Method:
 
 @dataclass(frozen=True)
 class Task:
-    """A recording as it is handed to a worker; plain JSON, with absolute paths.
+    """What makes one result, as it is handed to a worker; plain JSON, with absolute paths.
 
     Attributes
     ----------
     folder : str
         The folder of the batch.
     name : str
-        Name of the recording in the batch.
-    paths : list of str
-        What is read.
-    reading : dict
-        Fields of `Reading`.
+        Name of the result in the batch.
+    recordings : list of dict
+        A recording, or those of an experiment in order: its ``name`` in the batch, its ``paths``,
+        and as ``reading`` the fields of `Reading`.
     exclude : str or None
         Mask of pixels to leave out.
     preset, model, config, seed
@@ -118,8 +125,7 @@ class Task:
 
     folder: str
     name: str
-    paths: list[str]
-    reading: dict[str, Any]
+    recordings: list[dict[str, Any]]
     exclude: str | None
     preset: str
     model: str | None
@@ -132,19 +138,24 @@ class Task:
     cost: float
     version: str
 
+    @property
+    def paths(self) -> list[str]:
+        """All that is read, besides masks and times."""
+        return [path for recording in self.recordings for path in recording["paths"]]
+
 
 RECORDS, RESULTS = "state", "recordings"
 
 
 def record_path(folder: Path, name: str) -> Path:
-    """Name the file that says how a recording of a batch ended.
+    """Name the file that says how a recording or experiment of a batch ended.
 
     Parameters
     ----------
     folder : Path
         The folder of the batch.
     name : str
-        Name of the recording.
+        Name of the result.
 
     Returns
     -------
@@ -155,14 +166,14 @@ def record_path(folder: Path, name: str) -> Path:
 
 
 def result_path(folder: Path, name: str) -> Path:
-    """Name the result folder of a recording of a batch.
+    """Name the result folder of a recording or experiment of a batch.
 
     Parameters
     ----------
     folder : Path
         The folder of the batch.
     name : str
-        Name of the recording.
+        Name of the result.
 
     Returns
     -------

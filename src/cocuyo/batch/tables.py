@@ -1,7 +1,7 @@
-"""The tables and pages of a batch folder, made of the records of its recordings."""
+"""The tables and pages of a batch folder, made of the records of its results."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from cocuyo.batch.measures import (
     summarise_groups,
 )
 from cocuyo.batch.plan import Planned
-from cocuyo.batch.settings import RECORDS, RESULTS
+from cocuyo.batch.settings import RECORDS, RESULTS, Entry
 from cocuyo.io.atomic import write_atomically
+from cocuyo.io.results import PARTS_FOLDER
 from cocuyo.io.tables import write_rows
 from cocuyo.report import IndexRow, Strip, draw_strip, render_index
 
 FIGURES = (
     "n_neurons",
+    "n_active",
     "n_candidates",
     "n_events",
     "events_per_min",
@@ -36,6 +38,8 @@ FIGURES = (
     "invalid_frames",
     "flash_frames",
     "share_in_view",
+    "field_offset_px",
+    "field_correlation",
     "n_frames",
     "n_rows",
     "n_columns",
@@ -59,7 +63,7 @@ def write_pages(
     folder : Path
         The folder of the batch.
     planned : sequence of Planned
-        Its recordings, in order.
+        Its recordings and experiments, in order.
     records : mapping of str to mapping
         What is known of each by now, by name.
     notes : sequence of str
@@ -70,21 +74,21 @@ def write_pages(
     OSError
         If the folder cannot be written.
     """
-    labels = sorted({name for p in planned for name in p.entry.labels})
+    labels = sorted({name for p in planned for entry in p.entries for name in entry.labels})
     with write_atomically(folder / "summary.csv") as path:
         write_rows(path, _summary_header(labels), _summary_rows(planned, records, labels))
     with write_atomically(folder / "rois.csv") as path:
-        header = ("recording", "group", "experiment", *labels, *ROI_COLUMNS)
+        header = ("recording", "group", "experiment", "animal", *labels, *ROI_COLUMNS)
         write_rows(path, header, _roi_rows(planned, records, labels))
     strips = _write_comparisons(folder / "comparisons", planned, records)
-    rows = [_index_row(p, records.get(p.entry.name)) for p in planned]
+    rows = [_index_row(p, records.get(p.name)) for p in planned]
     page = render_index(folder.name, rows, strips=strips, notes=notes)
     with write_atomically(folder / "index.html") as path:
         path.write_text(page, encoding="utf-8", errors="replace", newline="\n")
 
 
 def state_of(record: Mapping[str, Any] | None) -> str:
-    """Say how a recording stands.
+    """Say how a recording or experiment stands.
 
     Parameters
     ----------
@@ -103,11 +107,11 @@ def state_of(record: Mapping[str, Any] | None) -> str:
 
 def _summary_header(labels: Sequence[str]) -> list[str]:
     return [
-        *("recording", "state", "error", "group", "experiment"),
+        *("recording", "state", "error", "group", "experiment", "animal"),
         *labels,
         *FIGURES,
         *("n_warnings", "warnings", "seconds", "peak_memory_mb", "engine", "cocuyo"),
-        *("path", "result"),
+        *("path", "result", "tables"),
     ]
 
 
@@ -116,31 +120,54 @@ def _summary_rows(
 ) -> list[list[Any]]:
     rows = []
     for p in planned:
-        record = records.get(p.entry.name)
-        state = state_of(record)
+        record = records.get(p.name)
+        state, result = state_of(record), f"{RESULTS}/{p.name}"
         known = record or {}
-        figures = known.get("figures", {}) if state == "done" else {}
-        told = known.get("warnings", []) if state == "done" else []
-        rows.append(
-            [
-                p.entry.name,
-                state,
-                known.get("error", ""),
-                p.entry.group,
-                p.entry.experiment,
-                *(p.entry.labels.get(label, "") for label in labels),
-                *(_cell(figures.get(name)) for name in FIGURES),
-                len(told) if state == "done" else "",
-                " | ".join(told),
-                _cell(known.get("seconds")),
-                _cell(known.get("peak_memory_mb")),
-                known.get("engine", ""),
-                known.get("cocuyo", ""),
-                " | ".join(p.entry.paths),
-                f"{RESULTS}/{p.entry.name}" if state == "done" else "",
-            ]
-        )
+        for entry, found in _each(p, record):
+            figures = found.get("figures", {})
+            told = _warnings(known, found) if state == "done" else []
+            rows.append(
+                [
+                    entry.name,
+                    state,
+                    known.get("error", ""),
+                    entry.group,
+                    entry.experiment,
+                    entry.animal,
+                    *(entry.labels.get(label, "") for label in labels),
+                    *(_cell(figures.get(name)) for name in FIGURES),
+                    len(told) if state == "done" else "",
+                    " | ".join(told),
+                    _cell(known.get("seconds")),
+                    _cell(known.get("peak_memory_mb")),
+                    known.get("engine", ""),
+                    known.get("cocuyo", ""),
+                    " | ".join(entry.paths),
+                    result if state == "done" else "",
+                    _tables(result, found) if state == "done" else "",
+                ]
+            )
     return rows
+
+
+def _warnings(record: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    """Give the warnings about one recording, or about all of its experiment."""
+    others = [f"{one['part']}: " for one in record["recordings"] if one is not found]
+    return [text for text in record["warnings"] if not text.startswith(tuple(others))]
+
+
+def _tables(result: str, found: Mapping[str, Any]) -> str:
+    """Name the folder that holds the tables of one recording alone."""
+    return f"{result}/{PARTS_FOLDER}/{found['part']}" if found["part"] else result
+
+
+def _each(
+    planned: Planned, record: Mapping[str, Any] | None
+) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
+    """Give each recording of a result, with what was measured of it."""
+    done = record is not None and record["kind"] == "done"
+    found = record["recordings"] if record is not None and done else [{}] * len(planned.entries)
+    return zip(planned.entries, found, strict=True)
 
 
 def _roi_rows(
@@ -148,12 +175,10 @@ def _roi_rows(
 ) -> list[list[Any]]:
     rows = []
     for p in planned:
-        record = records.get(p.entry.name)
-        if record is None or record["kind"] != "done":
-            continue
-        own = [p.entry.name, p.entry.group, p.entry.experiment]
-        own += [p.entry.labels.get(label, "") for label in labels]
-        rows += [[*own, *map(_cell, roi)] for roi in record["rois"]]
+        for entry, found in _each(p, records.get(p.name)):
+            own = [entry.name, entry.group, entry.experiment, entry.animal]
+            own += [entry.labels.get(label, "") for label in labels]
+            rows += [[*own, *map(_cell, roi)] for roi in found.get("rois", ())]
     return rows
 
 
@@ -164,22 +189,31 @@ def _cell(value: Any) -> Any:
 
 
 def _index_row(planned: Planned, record: Mapping[str, Any] | None) -> IndexRow:
-    entry, state = planned.entry, state_of(record)
-    known = record or {}
-    figures = dict(known.get("figures", {})) if state == "done" else {}
-    if figures:
-        figures["bad_frames"] = figures["unplaced_frames"] + figures["invalid_frames"]
+    entry, state = planned.entries[0], state_of(record)
+    known, done = record or {}, state == "done"
+    several = len(planned.entries) > 1
     return IndexRow(
-        name=entry.name,
-        group=entry.group,
-        experiment=entry.experiment,
+        name=planned.name,
+        group="" if several else entry.group,
+        animal=entry.animal,
         state=state,
         reason=known.get("error", ""),
-        link=_link(entry.name) if state == "done" else "",
-        thumbnail=known.get("thumbnail", "") if state == "done" else "",
-        figures=figures,
-        warnings=tuple(known.get("warnings", ())) if state == "done" else (),
+        link=_link(planned.name) if done else "",
+        thumbnail=known.get("thumbnail", "") if done else "",
+        figures=_shown(known.get("figures")) if done else {},
+        warnings=tuple(known.get("warnings", ())) if done else (),
+        recordings=tuple(
+            IndexRow(each.name, each.group, figures=_shown(found.get("figures")))
+            for each, found in _each(planned, record)
+            if several
+        ),
     )
+
+
+def _shown(figures: Mapping[str, Any] | None) -> dict[str, Any]:
+    if figures is None:
+        return {}
+    return {**figures, "bad_frames": figures["unplaced_frames"] + figures["invalid_frames"]}
 
 
 def _link(name: str) -> str:
@@ -195,10 +229,10 @@ def _write_comparisons(folder: Path, planned: Sequence[Planned], records: Record
     """Write units, groups and pictures where groups are named; give what the page draws."""
     rows = []
     for p in planned:
-        record = records.get(p.entry.name)
-        if record is not None and record["kind"] == "done":
-            own = {"recording": p.entry.name, "group": p.entry.group}
-            rows.append({**own, "experiment": p.entry.experiment, **record["figures"]})
+        for entry, found in _each(p, records.get(p.name)):
+            if found:
+                own = {"recording": entry.name, "group": entry.group, "animal": entry.animal}
+                rows.append({**own, "experiment": entry.experiment, **found["figures"]})
     if not any(row["group"] for row in rows):
         if folder.is_dir():  # of an earlier start, when groups were named
             shutil.rmtree(folder)
@@ -211,8 +245,8 @@ def _write_comparisons(folder: Path, planned: Sequence[Planned], records: Record
         write_rows(path, header, ([*_unit_cells(unit, names)] for unit in units))
     with write_atomically(folder / "groups.csv") as path:
         fields = tuple(Summary.__dataclass_fields__)
-        found = summarise_groups(units)
-        write_rows(path, fields, ([_cell(getattr(s, f)) for f in fields] for s in found))
+        summaries = summarise_groups(units)
+        write_rows(path, fields, ([_cell(getattr(s, f)) for f in fields] for s in summaries))
     groups = sorted({unit.group for unit in units})
     strips = []
     for measure in COMPARED:
@@ -244,6 +278,6 @@ def forget(folder: Path, name: str) -> None:
     folder : Path
         The folder of the batch.
     name : str
-        Name of the recording.
+        Name of the result.
     """
     shutil.rmtree(folder / RECORDS / name, ignore_errors=True)

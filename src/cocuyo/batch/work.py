@@ -1,4 +1,4 @@
-"""One recording of a batch, analysed in a process of its own: ``python -m cocuyo.batch.work``.
+"""A recording or experiment of a batch in a process of its own: ``python -m cocuyo.batch.work``.
 
 The process reads its task as one line of JSON, and writes lines of JSON: progress, and at last the
 outcome. Its stdin stays open while the one who started it lives; when it closes, the process ends,
@@ -36,7 +36,7 @@ _ROOM_BYTES = 4_000_000
 
 
 def perform(task: Task, *, progress: ProgressCallback = ignore_progress) -> dict[str, Any]:
-    """Analyse a recording and put its result and its record in their places.
+    """Analyse a recording or experiment and put its result and its record in their places.
 
     The result is made in a folder of this attempt alone and moved to its place at the end, so that
     two attempts (a worker that was given up, but lived) cannot disturb each other. The maps of the
@@ -53,7 +53,7 @@ def perform(task: Task, *, progress: ProgressCallback = ignore_progress) -> dict
     -------
     dict
         The record, plain JSON: ``kind`` (see `Kind`), ``error`` in one line, ``log`` for a bug, and
-        for a finished recording its figures.
+        where it is finished its ``figures``, and for each of its ``recordings`` figures and ROIs.
     """
     started = time.time()
     record: dict[str, Any] = {
@@ -167,41 +167,46 @@ def disk_is_full(folder: Path, error: BaseException | None = None) -> bool:
 def _analyse(
     task: Task, record: dict[str, Any], started: float, progress: ProgressCallback
 ) -> dict[str, Any]:
-    from cocuyo.batch.measures import measure_result, measure_rois
-    from cocuyo.io import READING_CHOICES, file_identity, read_exclusion
+    from cocuyo.batch.measures import measure_recordings, measure_result
+    from cocuyo.io import READING_CHOICES, inputs_of, read_exclusion
     from cocuyo.io.atomic import write_json
     from cocuyo.io.results import put_in_place, remove
-    from cocuyo.pipeline import PipelineConfig, segment, with_inputs
+    from cocuyo.pipeline import PipelineConfig, segment, segment_experiment, with_inputs
     from cocuyo.report import draw_thumbnail
 
     folder, place = Path(task.folder), record_path(Path(task.folder), task.name)
     told: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        recording = open_task(task)
-        exclude = (
-            None if task.exclude is None else read_exclusion(task.exclude, recording.frame_shape)
-        )
+        recordings = open_task(task)
+        shape = recordings[0].frame_shape
+        exclude = None if task.exclude is None else read_exclusion(task.exclude, shape)
         work = place.with_suffix("") / "work"
         work.mkdir(parents=True, exist_ok=True)
-        result = segment(
-            recording,
-            preset=task.preset,  # type: ignore[arg-type]  # checked where the task was made
-            model=task.model,
-            config=PipelineConfig.model_validate(task.config),
-            exclude=exclude,
-            n_threads=task.n_threads,
-            seed=task.seed,
-            work=work,
-            progress=progress,
+        how: dict[str, Any] = {
+            "preset": task.preset,
+            "model": task.model,
+            "config": PipelineConfig.model_validate(task.config),
+            "exclude": exclude,
+            "n_threads": task.n_threads,
+            "seed": task.seed,
+            "work": work,
+            "progress": progress,
+        }
+        result = (
+            segment(recordings[0], **how)
+            if len(recordings) == 1
+            else segment_experiment(recordings, **how)
         )
         told += [str(warning.message) for warning in caught]
     progress(Progress("writing", 0, 1))
-    inputs = file_identity(recording.paths)
+    inputs = inputs_of(result, recordings)
     if stamp_files(task.paths) != record["stamp"]:
-        msg = "The recording changed while it was read; start the batch again when it is complete."
+        what = "The recording" if len(recordings) == 1 else "A recording of the experiment"
+        msg = f"{what} changed while it was read; start the batch again when it is complete."
         raise CocuyoError(msg)
-    choices = {name: task.reading[name] for name in READING_CHOICES}
+    reading = task.recordings[0]["reading"]  # the same for all of an experiment
+    choices = {name: reading[name] for name in READING_CHOICES}
     result = with_inputs(result, inputs, reading=choices)
     final = result_path(folder, task.name)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +215,7 @@ def _analyse(
     found = {
         "content": join_hashes(inputs),
         "figures": measure_result(result, seed=task.seed),
-        "rois": measure_rois(result),
+        "recordings": measure_recordings(result, seed=task.seed),
         "warnings": [*told, *result.info.warnings],
         "timings_s": result.info.timings_s,
         "peak_memory_mb": result.info.peak_memory_mb,
@@ -231,8 +236,8 @@ def _analyse(
     return found
 
 
-def open_task(task: Task) -> Recording:
-    """Open the recording of a task.
+def open_task(task: Task) -> list[Recording]:
+    """Open the recordings of a task.
 
     Parameters
     ----------
@@ -241,26 +246,30 @@ def open_task(task: Task) -> Recording:
 
     Returns
     -------
-    Recording
-        Read lazily.
+    list of Recording
+        One, or those of an experiment in order; read lazily.
 
     Raises
     ------
     RecordingError
-        If it cannot be used as it is.
+        If one cannot be used as it is.
     """
     from cocuyo.io import open_recording
 
-    reading = Reading.model_validate(task.reading).model_dump()
-    several = len(task.paths) > 1
-    return open_recording(task.paths if several else task.paths[0], **reading, join=several)
+    opened = []
+    for recording in task.recordings:
+        paths = recording["paths"]
+        reading = Reading.model_validate(recording["reading"]).model_dump()
+        several = len(paths) > 1
+        opened.append(open_recording(paths if several else paths[0], **reading, join=several))
+    return opened
 
 
 # --- The process -------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Analyse the recording that stdin names; the outcome is the last line of stdout."""
+    """Analyse what stdin names; the outcome is the last line of stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the affair of the one who started us
     task = Task(**json.loads(_first_line(0)))
     threading.Thread(target=_end_with_parent, daemon=True).start()

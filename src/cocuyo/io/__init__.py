@@ -16,6 +16,7 @@ from cocuyo.io.recordings import (
 from cocuyo.io.reopen import (
     READING_CHOICES,
     find_inputs,
+    inputs_of,
     refer_to_recording,
     reopen_recording,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "export_result",
     "file_identity",
     "find_inputs",
+    "inputs_of",
     "inspect_recording",
     "is_foreign",
     "is_result",

@@ -1,5 +1,6 @@
 """The recording that a result was made of, opened again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from cocuyo.core import Recording, RecordingError, Result
 from cocuyo.io.folders import recording_files
 from cocuyo.io.nwb import ExternalMovie
-from cocuyo.io.recordings import open_recording
+from cocuyo.io.recordings import file_identity, open_recording
 from cocuyo.io.sources import JoinedMovie
 
 READING_CHOICES = ("dataset", "channel", "plane", "axes", "frames")
@@ -43,6 +44,35 @@ def find_inputs(result: Result, folder: str | Path) -> tuple[Path, ...]:
         msg = f"The result {folder} does not say which recording it was made of."
         raise RecordingError(msg)
     return tuple(_find(entry, Path(folder)) for entry in inputs)
+
+
+def inputs_of(result: Result, recordings: Sequence[Recording]) -> tuple[dict[str, Any], ...]:
+    """Say which files the recordings of a result were.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    recordings : sequence of Recording
+        The recording that it was made of, or those of its `parts`, in order.
+
+    Returns
+    -------
+    tuple of dict
+        As `file_identity` gives it for each path; in an experiment ``recording`` names the part
+        that it belongs to.
+
+    Raises
+    ------
+    RecordingError
+        If a file is absent or cannot be read.
+    """
+    names = [{"recording": part.name} for part in result.parts] or [{}]
+    return tuple(
+        {**entry, **name}
+        for recording, name in zip(recordings, names, strict=True)
+        for entry in file_identity(recording.paths)
+    )
 
 
 def _find(entry: dict[str, Any], folder: Path) -> Path:

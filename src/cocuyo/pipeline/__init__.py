@@ -10,7 +10,12 @@ from cocuyo.pipeline.curate import (
     shape_key,
 )
 from cocuyo.pipeline.expect import Expected, expect, expected_cost
-from cocuyo.pipeline.experiment import Merged, merge_candidates, segment_experiment
+from cocuyo.pipeline.experiment import (
+    Merged,
+    merge_candidates,
+    require_alike,
+    segment_experiment,
+)
 from cocuyo.pipeline.extract import extract
 from cocuyo.pipeline.finish import (
     Extracted,
@@ -19,6 +24,7 @@ from cocuyo.pipeline.finish import (
     extract_traces,
     finish_candidates,
     finish_mask,
+    peak_snr,
 )
 from cocuyo.pipeline.model import (
     FORMAT_VERSION,
@@ -64,6 +70,8 @@ __all__ = [
     "hash_weights",
     "load_model",
     "merge_candidates",
+    "peak_snr",
+    "require_alike",
     "retrace",
     "retrace_one",
     "segment",

@@ -141,7 +141,7 @@ def segment_experiment(
     clock = Clock()
     loaded = load_model(model if model is not None else preset)
     settings = config if config is not None else loaded.settings.pipeline
-    _require_alike(recordings)
+    require_alike(recordings)
     names = _name_parts(recordings)
     first = recordings[0]
     notes, warnings = list[str](), list[str]()
@@ -324,8 +324,22 @@ def _label(recording: Recording) -> str:
     return recording.paths[0] if recording.paths else recording.name
 
 
-def _require_alike(recordings: Sequence[Recording]) -> None:
-    """Refuse recordings that cannot be of one experiment, before any work is done."""
+def require_alike(recordings: Sequence[Recording]) -> None:
+    """Refuse recordings that cannot be of one experiment; no frame of them is read.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Those of an experiment, in order.
+
+    Raises
+    ------
+    RecordingError
+        If there is none, one has fewer than two frames, or one differs from the first in frame
+        size, frame rate or pixel size.
+    MissingFrameRateError
+        If a frame rate is not known.
+    """
     if not recordings:
         msg = "An experiment needs at least one recording; none was given."
         raise RecordingError(msg)

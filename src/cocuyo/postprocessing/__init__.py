@@ -40,6 +40,7 @@ from cocuyo.postprocessing.traces import (
     ring_weights,
     running_baseline,
     sector_shares,
+    step_noise,
     weigh_sectors,
 )
 from cocuyo.postprocessing.validation import (
@@ -130,6 +131,7 @@ __all__ = [
     "scale_traces",
     "sector_shares",
     "split_mask",
+    "step_noise",
     "to_view",
     "typical_diameter",
     "view_candidates",

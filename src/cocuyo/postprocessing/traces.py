@@ -506,12 +506,29 @@ def correct_traces(
         baseline = ratio[rows].copy()
         divisor = np.maximum(baseline - np.float32(offset_counts), np.float32(floor))
         ratio[rows] = (corrected[rows] - baseline) / divisor
-        # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
-        steps = np.diff(ratio[rows], axis=1) if n_frames > 1 else np.zeros_like(baseline)
-        middle = np.median(steps, axis=1, keepdims=True)
-        noise[rows] = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
+        noise[rows] = step_noise(ratio[rows])
         scratch.release()
     return CorrectedTraces(coefficient, corrected, ratio, noise)
+
+
+def step_noise(traces: FloatArray) -> FloatArray:
+    """Measure the noise of traces by what changes from frame to frame.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        The traces, such as ΔF/F₀.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois,)
+        Standard deviation of the noise, in the unit of the traces.
+    """
+    # Differences between neighbours hold noise only; 1.4826 makes the MAD a standard deviation.
+    steps = np.diff(traces, axis=1) if traces.shape[1] > 1 else np.zeros_like(traces)
+    middle = np.median(steps, axis=1, keepdims=True)
+    noise = 1.4826 * np.median(np.abs(steps - middle), axis=1) / np.sqrt(2)
+    return np.asarray(noise, np.float32)
 
 
 def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> FloatArray:

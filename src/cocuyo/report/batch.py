@@ -64,11 +64,11 @@ def _edges(labels: AnyArray) -> BoolArray:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """A recording in the index.
+    """A recording or experiment in the index.
 
     Attributes
     ----------
-    name, group, experiment : str
+    name, group, animal : str
         What it is called and belongs to.
     state : {"done", "failed", "to do"}
         How it stands.
@@ -82,17 +82,25 @@ class IndexRow:
         Numbers of the summary, by their column; None where unknown.
     warnings : tuple of str
         What the run warned of.
+    recordings : tuple of IndexRow
+        Of an experiment its recordings: name, group and figures of each. Empty for a recording.
     """
 
     name: str
     group: str = ""
-    experiment: str = ""
+    animal: str = ""
     state: str = "done"
     reason: str = ""
     link: str = ""
     thumbnail: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    recordings: tuple["IndexRow", ...] = ()
+
+    @property
+    def n_recordings(self) -> int:
+        """Number of recordings it stands for."""
+        return max(1, len(self.recordings))
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,7 @@ class Strip:
 
 _COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("n_neurons", "neurons", 0),
+    ("n_active", "with events", 0),
     ("n_candidates", "candidates", 0),
     ("n_events", "events", 0),
     ("events_per_min", "events / min", 2),
@@ -123,8 +132,13 @@ _COLUMNS: tuple[tuple[str, str, int], ...] = (
     ("largest_shift_px", "shift / px", 1),
     ("bad_frames", "bad frames", 0),
 )
+_EXPERIMENTS = (
+    "Recordings of one field of view are an experiment with one set of neurons; its first line is "
+    "about all frames together, those below are about each recording."
+)
 _MEANING = {
-    "n_neurons": "accepted ROIs",
+    "n_neurons": "accepted ROIs, of an experiment's recording those in view",
+    "n_active": "accepted ROIs with an event in this recording",
     "events_per_min": "mean over neurons",
     "active_share": "share of time active, mean over neurons",
     "mean_correlation": "mean correlation of the rasters of all pairs",
@@ -144,7 +158,7 @@ def render_index(
     title : str
         Name of the batch.
     rows : sequence of IndexRow
-        Its recordings.
+        Its recordings and experiments.
     strips : sequence of Strip
         What groups are compared by; none where there is one group.
     notes : sequence of str
@@ -170,16 +184,23 @@ def render_index(
 
 def _header(title: str, rows: Sequence[IndexRow]) -> str:
     count = {
-        state: sum(row.state == state for row in rows) for state in ("done", "failed", "to do")
+        state: sum(row.n_recordings for row in rows if row.state == state)
+        for state in ("done", "failed", "to do")
     }
+    n_all = sum(row.n_recordings for row in rows)
+    together = [row for row in rows if row.recordings]
+    of = f"of {n_all} recordings"
+    if together:
+        noun = "experiment" if len(together) == 1 else "experiments"
+        of += f", {sum(row.n_recordings for row in together)} of them in {len(together)} {noun}"
     done = [row for row in rows if row.state == "done"]
     neurons = sum(int(row.figures.get("n_neurons") or 0) for row in done)
     empty = sum(row.figures.get("n_neurons") == 0 for row in done)
     warned = sum(bool(row.warnings) for row in done)
     facts = [
-        ("finished", str(count["done"]), f"of {len(rows)} recordings"),
+        ("finished", str(count["done"]), of),
         ("failed", str(count["failed"]), "listed below with the reason" if count["failed"] else ""),
-        ("neurons", str(neurons), f"{empty} recordings without any" if empty else "in all"),
+        ("neurons", str(neurons), f"{empty} results without any" if empty else "in all"),
         ("with warnings", str(warned), "look at these first" if warned else ""),
     ]
     if count["to do"]:
@@ -209,26 +230,31 @@ def _failures(rows: Sequence[IndexRow]) -> str:
     failed = [row for row in rows if row.state == "failed"]
     if not failed:
         return ""
-    items = "".join(f"<li><b>{_escape(r.name)}</b>: {_escape(r.reason)}</li>" for r in failed)
+    items = "".join(
+        f"<li><b>{_escape(row.name)}</b>"
+        + (f" ({row.n_recordings} recordings)" if row.recordings else "")
+        + f": {_escape(row.reason)}</li>"
+        for row in failed
+    )
     listed = f"<ul>{items}</ul>"
     if len(failed) > 12:  # the table must not start on the third screen
         listed = f"<details><summary>Show all {len(failed)}</summary>{listed}</details>"
-    noun = "recording" if len(failed) == 1 else "recordings"
+    n = sum(row.n_recordings for row in failed)
+    noun = "recording" if n == 1 else "recordings"
     return (
-        f'<section class="box warning"><h2>{len(failed)} {noun} could not be analysed</h2>'
-        f"{listed}</section>"
+        f'<section class="box warning"><h2>{n} {noun} could not be analysed</h2>{listed}</section>'
     )
 
 
 def _table(rows: Sequence[IndexRow]) -> str:
-    grouped = any(row.group for row in rows)
-    experiments = any(row.experiment for row in rows)
+    each = [one for row in rows for one in (row, *row.recordings)]
+    grouped, animals = any(one.group for one in each), any(one.animal for one in each)
     heads = [_head(""), _head("recording")]
-    heads += [_head("group")] * grouped + [_head("experiment")] * experiments
+    heads += [_head("group")] * grouped + [_head("animal")] * animals
     heads += [_head(text, _MEANING.get(name, ""), number=True) for name, text, _ in _COLUMNS]
     heads += [_head("remarks", "warnings, or why it failed")]
-    lines = "".join(_row(row, grouped, experiments) for row in rows)
-    groups = sorted({row.group for row in rows if row.group})
+    lines = "".join(_rows(row, grouped, animals) for row in rows)
+    groups = sorted({one.group for one in each if one.group})
     choice = (
         '<label>group <select id="group"><option value="">all</option>'
         + "".join(f"<option>{_escape(group)}</option>" for group in groups)
@@ -244,9 +270,9 @@ def _table(rows: Sequence[IndexRow]) -> str:
         '<option value="failed">failed</option><option value="to do">not yet done</option>'
         '</select></label><span class="small" id="count"></span></div>'
         f'<div class="wide"><table id="index"><thead><tr>{"".join(heads)}</tr></thead>'
-        f"<tbody>{lines}</tbody></table></div>"
-        '<p class="small">Click a heading to sort by it, a name or picture to open its report.</p>'
-        "</section>"
+        f"{lines}</table></div>"
+        '<p class="small">Click a heading to sort by it, a name or picture to open its report. '
+        f"{_EXPERIMENTS if any(row.recordings for row in rows) else ''}</p></section>"
     )
 
 
@@ -256,22 +282,56 @@ def _head(text: str, why: str = "", *, number: bool = False) -> str:
     return f'<th scope="col"{" class=n" * number}{title}>{content}</th>'
 
 
-def _row(row: IndexRow, grouped: bool, experiments: bool) -> str:
+def _rows(row: IndexRow, grouped: bool, animals: bool) -> str:
+    """Write what belongs together: a recording, or an experiment and under it its recordings."""
+    parts = "".join(
+        _part(one, grouped, animals, first=i == 0) for i, one in enumerate(row.recordings)
+    )
+    return f"<tbody>{_row(row, grouped, animals)}{parts}</tbody>\n"
+
+
+def _name(name: str) -> str:
+    """Let a browser break a long name at its underscores."""
+    return _escape(name).replace("_", "_<wbr>").replace("_<wbr>_", "__")
+
+
+def _numbers(figures: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for column, _, digits in _COLUMNS:
+        value = figures.get(column)
+        text = "" if value is None else f"{value:.{digits}f}"
+        cells.append(f'<td class="n" data-v="{"" if value is None else value}">{text}</td>')
+    return cells
+
+
+def _part(row: IndexRow, grouped: bool, animals: bool, *, first: bool) -> str:
+    """Write a recording of an experiment."""
+    figures = {**row.figures, "n_candidates": None}  # the experiment's
+    remark = ""
+    if not first and figures.get("field_correlation") is not None:
+        moved, match = figures["field_offset_px"], figures["field_correlation"]
+        remark = f"field moved {moved:.1f} px, match {match:.2f}"
+    cells = ["<td></td>", f"<td>{_name(row.name)}</td>"]
+    cells += [f"<td>{_escape(row.group)}</td>"] * grouped + ["<td></td>"] * animals
+    cells += [*_numbers(figures), f'<td class="remark">{remark}</td>']
+    return f'<tr class="part" data-group="{_escape(row.group)}">{"".join(cells)}</tr>'
+
+
+def _row(row: IndexRow, grouped: bool, animals: bool) -> str:
     state = f"{row.state} warned" if row.warnings else row.state
-    name, picture = _escape(row.name).replace("_", "_<wbr>").replace("_<wbr>_", "__"), ""
+    name, picture = _name(row.name), ""
     if row.thumbnail:
         picture = f'<img src="{_escape(row.thumbnail)}" alt="" loading="lazy">'
     if row.link:
         link = _escape(row.link)
         name = f'<a href="{link}">{name}</a>'
         picture = f'<a href="{link}" tabindex="-1">{picture}</a>' if picture else ""
+    if row.recordings:
+        name += f'<br><span class="small">{row.n_recordings} recordings of one field</span>'
     cells = [f"<td>{picture}</td>", f'<td data-v="{_escape(row.name)}">{name}</td>']
     cells += [f"<td>{_escape(row.group)}</td>"] * grouped
-    cells += [f"<td>{_escape(row.experiment)}</td>"] * experiments
-    for column, _, digits in _COLUMNS:
-        value = row.figures.get(column)
-        text = "" if value is None else f"{value:.{digits}f}"
-        cells.append(f'<td class="n" data-v="{"" if value is None else value}">{text}</td>')
+    cells += [f"<td>{_escape(row.animal)}</td>"] * animals
+    cells += _numbers(row.figures)
     remark = ""
     if row.state == "failed":
         remark = f'<b class="bad">failed</b> {_escape(row.reason)}'
@@ -286,7 +346,7 @@ def _row(row: IndexRow, grouped: bool, experiments: bool) -> str:
     rank = {"failed": 1000, "to do": 500}.get(row.state, len(row.warnings))
     cells.append(f'<td class="remark" data-v="{rank}">{remark}</td>')
     group = _escape(row.group)
-    return f'<tr data-state="{state}" data-group="{group}">{"".join(cells)}</tr>\n'
+    return f'<tr data-state="{state}" data-group="{group}">{"".join(cells)}</tr>'
 
 
 # --- Groups --------------------------------------------------------------------------------------
@@ -301,9 +361,10 @@ def _groups(strips: Sequence[Strip]) -> str:
         for strip in strips
     )
     return (
-        '<section class="long"><h2>Groups</h2><p>A point is a unit of observation: an experiment '
-        "(animal or slice), as the mean of its recordings, or a recording where no experiment is "
-        "named. The line is the median. Nothing is tested here; "
+        '<section class="long"><h2>Groups</h2><p>A point is a unit of observation: an animal, as '
+        "the mean of its recordings; a field of view where no animal is named; a recording where "
+        "neither is. The thick line is the median; a thin one joins the points of one unit. "
+        "Nothing is tested here; "
         '<a href="comparisons/units.csv">units.csv</a> holds the points, '
         '<a href="comparisons/groups.csv">groups.csv</a> their mean, standard deviation and '
         f'quartiles.</p><div class="strips">{figures}</div></section>'
@@ -317,6 +378,7 @@ _COLOURS = (
 _STANDALONE = (
     "<style>text{font-family:Helvetica,Arial,sans-serif;fill:#222}.tick{font-size:12px}"
     ".label{font-size:13px}.mark{stroke:#555;fill:none}.point{stroke:#fff;stroke-width:.8}"
+    ".pair{stroke:#aaa;fill:none}"
     ".middle{stroke:#222;stroke-width:2}"
     + "".join(f".c{i}{{fill:{colour}}}" for i, colour in enumerate(_COLOURS))
     + "</style>"
@@ -324,7 +386,9 @@ _STANDALONE = (
 
 
 def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
-    """Draw the values of all units, side by side by group, with the median of each.
+    """Draw the values of all units, side by side by group, with the median of each group.
+
+    A unit that is in several groups has a line through its points.
 
     Parameters
     ----------
@@ -339,6 +403,7 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
         An ``svg`` element.
     """
     names = list(strip.values)
+    places: dict[str, list[tuple[float, float]]] = {}
     left, top, height, step = 58, 14, 220, max(64, min(120, 520 // max(1, len(names))))
     width = left + step * len(names) + 16
     everything = [value for units in strip.values.values() for _, value in units]
@@ -363,8 +428,9 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
         for (unit, value), shift in zip(
             units, _spread([v for _, v in units], high - low), strict=True
         ):
+            places.setdefault(unit, []).append((middle + shift * step * 0.4, y(value)))
             parts.append(
-                f'<circle class="point {colour}" cx="{middle + shift * step * 0.4:.1f}" '
+                f'<circle class="point {colour}" cx="{places[unit][-1][0]:.1f}" '
                 f'cy="{y(value):.1f}" r="4"><title>{_escape(unit)}: {value:.4g}</title></circle>'
             )
         if units:
@@ -380,6 +446,10 @@ def draw_strip(strip: Strip, *, standalone: bool = False) -> str:
             f'<text class="tick" x="{middle:.1f}" y="{top + height + 34}" text-anchor="middle">'
             f"n = {len(units)}</text>"
         )
+    for points in places.values():  # one unit in several groups, such as before and after a drug
+        if len(points) > 1:
+            way = "L".join(f"{x:.1f} {height:.1f}" for x, height in points)
+            parts.insert(0, f'<path class="pair" d="M{way}"/>')
     total = top + height + 44
     if not standalone:
         return (

@@ -282,10 +282,10 @@ def test_a_folder_that_is_not_of_a_batch_is_refused(tmp_path, out):
         prepare_folder(tmp_path / "x", [tmp_path / "x" / "in"])
 
 
-def test_experiments_are_the_unit_of_observation(write, batch, out):
+def test_animals_are_the_unit_of_observation(write, batch, out):
     for name in ("drug/rat1_a.tif", "drug/rat1_b.tif", "drug/rat2.tif", "control/rat3.tif"):
         write(name, seed=len(name))
-    batch(search=Search(group="folder", experiment="(rat[0-9])"))
+    batch(search=Search(group="folder", animal="(rat[0-9])"))
     units = rows_of(out / "comparisons" / "units.csv")
     assert [(u["group"], u["unit"], u["n_recordings"]) for u in units] == [
         ("control", "rat3", "1"),
@@ -294,11 +294,11 @@ def test_experiments_are_the_unit_of_observation(write, batch, out):
     ]
     n = {r["recording"]: int(r["n_neurons"]) for r in rows_of(out / "summary.csv")}
     mean = (n["drug__rat1_a"] + n["drug__rat1_b"]) / 2
-    assert float(units[1]["n_neurons"]) == pytest.approx(mean)
+    assert float(units[1]["n_active"]) == pytest.approx(mean)
     groups = {
         g["group"]: g
         for g in rows_of(out / "comparisons" / "groups.csv")
-        if g["measure"] == "n_neurons"
+        if g["measure"] == "n_active"
     }
     assert groups["drug"]["n_units"] == "2"
     assert float(groups["drug"]["mean"]) == pytest.approx((mean + n["drug__rat2"]) / 2, rel=1e-5)

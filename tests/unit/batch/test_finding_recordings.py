@@ -101,16 +101,65 @@ def test_with_a_pattern_the_parts_of_a_folder_are_those_that_fit_in_natural_orde
 
 def test_groups_and_experiments_come_from_folders_or_from_a_pattern(place, look):
     root = place("drug/rat1/a.tif", "control/rat2/b.tif")
-    found = look(root, group="parent", experiment="folder")
-    assert [(e.group, e.experiment) for e in found] == [("control", "rat2"), ("drug", "rat1")]
-    found = look(root, group="^(drug|control)/", experiment=r"rat(\d+)")
-    assert [(e.group, e.experiment) for e in found] == [("control", "2"), ("drug", "1")]
+    found = look(root, group="parent", animal="folder")
+    assert [(e.group, e.animal) for e in found] == [("control", "rat2"), ("drug", "rat1")]
+    found = look(root, group="^(drug|control)/", animal=r"rat(\d+)", experiment="(rat.)")
+    assert [(e.group, e.animal) for e in found] == [("control", "2"), ("drug", "1")]
+    assert [(e.experiment, e.result) for e in found] == [("rat2", "rat2"), ("rat1", "rat1")]
+
+
+def test_folders_of_one_name_in_two_places_are_two_experiments(place, look):
+    root = place("day1/s1/a.tif", "day1/s1/b.tif", "day2/s1/a.tif", "c.tif")
+    found = look(root, experiment="folder")
+    assert [(e.name, e.experiment, e.result) for e in found] == [
+        ("c", "", "c"),
+        ("day1__s1__a", "day1/s1", "day1__s1"),
+        ("day1__s1__b", "day1/s1", "day1__s1"),
+        ("day2__s1__a", "day2/s1", "day2__s1"),
+    ]
+    assert [e.result for e in look(root, experiment="parent")][1:] == ["day1", "day1", "day2"]
+
+
+def test_a_pattern_finds_the_recordings_of_a_field_in_any_folder(place, look):
+    root = place("day1/slice1.tif", "day2/slice1.tif", "day2/slice2.tif")
+    found = look(root, experiment="(slice[0-9]+)")
+    assert [e.result for e in found] == ["slice1", "slice1", "slice2"]
+    assert [e.name for e in found] == ["day1__slice1", "day2__slice1", "day2__slice2"]
+
+
+def test_sessions_that_are_folders_can_be_one_experiment(place, look):
+    root = place("rat1/before/msCam1.avi", "rat1/before/msCam2.avi", "rat1/drug/msCam1.avi")
+    found = look(root, each="folder", experiment="folder")
+    assert [(e.name, e.result) for e in found] == [
+        ("rat1__before", "rat1"),
+        ("rat1__drug", "rat1"),
+    ]
+
+
+def test_an_experiment_and_a_recording_of_one_name_have_different_results(place, look):
+    root = place("s.tif", "s/a.tif", "s/b.tif")
+    found = look(root, experiment="folder")
+    assert [(e.name, e.result) for e in found] == [("s", "s"), ("s__a", "s-2"), ("s__b", "s-2")]
+
+
+def test_one_field_is_of_one_animal(place, look):
+    root = place("rat1_s.tif", "rat2_s.tif")
+    with pytest.raises(SettingsError, match=r"rat2_s.tif: the animal is 'rat2', and 'rat1'"):
+        look(root, experiment="(s)[.]", animal="(rat.)")
 
 
 @pytest.mark.parametrize("rule", ["(", "rat", "(a)(b)"])
 def test_a_rule_that_is_no_pattern_with_one_parenthesis_is_refused(place, look, rule):
     with pytest.raises(SettingsError, match="--group"):
         look(place("a.tif"), group=rule)
+
+
+@pytest.mark.parametrize("option", ["group", "experiment", "animal"])
+def test_a_rule_that_says_nothing_of_any_recording_is_refused(place, look, option):
+    root = place("slice1_a.tif", "slice1_b.tif")
+    for rule in ("(slyce[0-9])", "folder"):
+        with pytest.raises(SettingsError, match=rf"--{option} .* such as slice1_a.tif"):
+            look(root, **{option: rule})
 
 
 def test_nothing_to_find_is_an_error(place, look, tmp_path):
@@ -122,7 +171,7 @@ def test_nothing_to_find_is_an_error(place, look, tmp_path):
 
 def test_a_list_says_how_each_recording_is_read(listed, tmp_path):
     first, second = listed(
-        "recording,group,experiment,frame_rate_hz,pixel_size_um,frames,exclude,timestamps,age\n"
+        "recording,group,animal,frame_rate_hz,pixel_size_um,frames,exclude,timestamps,age\n"
         "in/a.tif,drug,rat1,6.67,1.5,10:,masks/a.png,t.csv,P10\n"
         "/data/b.tif,,,,,,,,\n",
         Reading(frame_rate_hz=20, channel=1),
@@ -136,10 +185,24 @@ def test_a_list_says_how_each_recording_is_read(listed, tmp_path):
         timestamps=str(tmp_path / "t.csv"),
     )
     assert first.exclude == str(tmp_path / "masks" / "a.png")
-    assert (first.group, first.experiment, first.labels) == ("drug", "rat1", {"age": "P10"})
+    assert (first.group, first.animal, first.labels) == ("drug", "rat1", {"age": "P10"})
     assert (second.name, second.paths) == ("b", ("/data/b.tif",))
     assert second.reading == Reading(frame_rate_hz=20, channel=1)
     assert second.labels == {"age": ""}
+
+
+def test_a_column_of_the_list_names_the_experiment_of_a_recording(listed):
+    found = listed(
+        "recording,experiment,animal,exclude\n"
+        "x.tif,slice 1,rat1,m.png\ny.tif,,,\nz.tif,slice 1,,\nw.tif,slice 1,,m.png\n"
+    )
+    assert [(e.name, e.experiment, e.result) for e in found] == [
+        ("x", "slice 1", "slice 1"),
+        ("y", "", "y"),
+        ("z", "slice 1", "slice 1"),
+        ("w", "slice 1", "slice 1"),
+    ]
+    assert [e.animal for e in found] == ["rat1", "", "rat1", "rat1"]
 
 
 def test_a_list_as_a_german_spreadsheet_writes_it_is_read(listed):
@@ -170,6 +233,16 @@ def test_rows_of_one_file_name_get_different_names(listed):
         ("recording,group\n,drug\n", "Row 2 .*names no recording"),
         ("recording,name\nx.tif,n\ny.tif,n\n", "'n' to more than one"),
         ("recording\nx.tif,1,2\n", "3 cells for 1 column"),
+        ("recording,experiment\nx.tif,e\nx.tif,e\n", "Row 3 .*x.tif is in .* 'e' already"),
+        (
+            "recording,experiment,channel\nx.tif,e,0\ny.tif,,1\nz.tif,e,1\n",
+            "Row 4 .*channel is 1, and 0 in Row 2 .* are read in one way",
+        ),
+        ("recording,experiment,frames\nx.tif,e,\ny.tif,e,9:\n", "is '9:', and not given in Row"),
+        ("recording,experiment,diameter_um\nx.tif,e,9\ny.tif,e,\n", "diameter_um is not given"),
+        ("recording,experiment,exclude\nx.tif,e,\ny.tif,e,m.png\n", "Row 3 .*exclude is not that"),
+        ("recording,experiment,animal\nx.tif,e,a\ny.tif,e,b\n", "Row 3 .*the animal is 'b'"),
+        ("recording,experiment,name\nx.tif,e,\ny.tif,,e\n", "'e' to a recording and an experim"),
     ],
 )
 def test_a_list_that_cannot_be_understood_is_refused_with_its_row(listed, text, words):

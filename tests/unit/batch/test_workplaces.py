@@ -69,7 +69,9 @@ def test_options_that_exclude_each_other_are_refused(planned, options):
 
 def test_a_batch_expects_of_a_recording_what_a_run_of_it_says(write, batch, method):
     _, planned, _ = batch(source=write("a.tif").parent)
-    recording = open_recording(planned[0].entry.paths[0], frame_rate_hz=6.67, pixel_size_um=1.5)
+    recording = open_recording(
+        planned[0].entries[0].paths[0], frame_rate_hz=6.67, pixel_size_um=1.5
+    )
     expected = expect(recording, method.config)
     task = planned[0].task
     assert (task.expected_s, task.cost) == (expected.core_s, expected.core_s)

@@ -36,17 +36,47 @@ def test_every_recording_has_a_row_with_its_figures_and_a_link():
 
 def test_nothing_in_a_name_or_reason_is_taken_as_html_and_nothing_is_loaded():
     bad = '"><script>alert(1)</script>'
-    row = IndexRow(bad, group=bad, experiment=bad, state="failed", reason=bad, warnings=(bad,))
+    parts = (IndexRow(bad, group=bad),) * 2
+    row = IndexRow(bad, bad, bad, state="failed", reason=bad, warnings=(bad,), recordings=parts)
     page = render_index(bad, [row], strips=[Strip("m", bad, {bad: [(bad, 1.0)]})], notes=[bad])
     assert "<script>alert" not in page
     assert not re.search(r'(src|href)="(https?:)?//', page)
 
 
 def test_columns_for_groups_are_there_only_where_groups_are():
-    assert "experiment</button>" not in render_index("m", [IndexRow("r")], strips=())
-    page = render_index("m", [IndexRow("r", group="g", experiment="e")], strips=())
-    assert "experiment</button>" in page
+    assert "animal</button>" not in render_index("m", [IndexRow("r")], strips=())
+    page = render_index("m", [IndexRow("r", group="g", animal="e")], strips=())
+    assert "animal</button>" in page
     assert "<option>g</option>" in page
+
+
+def test_an_experiment_has_a_line_for_all_and_one_for_each_recording():
+    parts = (
+        IndexRow(
+            "e_1",
+            "before",
+            figures={"n_active": 7, "field_offset_px": 0.0, "field_correlation": 1.0},
+        ),
+        IndexRow(
+            "e_2",
+            "drug",
+            figures={"n_active": 3, "field_offset_px": 2.5, "field_correlation": 0.93},
+        ),
+    )
+    rows = [
+        IndexRow("e", link="recordings/e/report.html", figures={"n_neurons": 8}, recordings=parts),
+        IndexRow("alone", figures={"n_neurons": 2}),
+        IndexRow("f", state="failed", reason="b.tif is empty", recordings=(IndexRow("f_1"),) * 3),
+    ]
+    page = render_index("mine", rows, strips=())
+    assert page.count("<tbody>") == 3
+    assert page.count('<tr class="part"') == 5
+    assert "field moved 2.5 px, match 0.93" in page
+    assert '<td class="n" data-v="3">3</td>' in page
+    assert "<option>before</option><option>drug</option>" in page
+    assert "<dd>3<small>of 6 recordings, 5 of them in 2 experiments" in page
+    assert "<dt>neurons</dt><dd>10" in page  # those of an experiment count once
+    assert "3 recordings could not be analysed" in page
 
 
 @pytest.mark.parametrize("standalone", [False, True])
@@ -59,6 +89,14 @@ def test_a_strip_has_a_point_for_each_unit_and_a_line_at_each_median(strip, stan
     lines = [e.get("d") for e in picture.iter() if e.get("class") == "middle"]
     assert len(lines) == 2
     assert float(lines[0].split()[1].split("h")[0]) == pytest.approx(heights[2], abs=0.2)  # both 3
+
+
+def test_a_unit_in_two_groups_has_a_line_through_its_points():
+    strip = Strip("m", "m", {"before": [("s1", 1.0), ("s2", 3.0)], "drug": [("s2", 2.0)]})
+    picture = ElementTree.fromstring(draw_strip(strip, standalone=True))
+    (line,) = (e.get("d") for e in picture.iter() if e.get("class") == "pair")
+    points = [f"{e.get('cx')} {e.get('cy')}" for e in picture.iter() if e.tag.endswith("circle")]
+    assert line == f"M{points[1]}L{points[2]}"
 
 
 def test_equal_values_lie_side_by_side():
