@@ -899,7 +899,10 @@ def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
         ),
         click.option(
-            "--out", metavar="DIR", help="Result folder; <stem>.cocuyo beside REC by default."
+            "--out",
+            metavar="DIR",
+            help="Result folder; <stem>.cocuyo beside REC by default, <stem>.experiment.cocuyo "
+            "beside the first of several.",
         ),
         click.option(
             "--preset",
@@ -1935,6 +1938,7 @@ def export(
     if to != "nwb" and (session_start or metadata_file):
         msg = "--session-start and --metadata belong to --to nwb."
         raise click.UsageError(msg)
+    found = load_result(source)
     read = [path for path in (source, recording_path, metadata_file) if path]
     if to == "result":
         place = check_destination(
@@ -1948,7 +1952,6 @@ def export(
             inputs=read,
         )
     metadata = read_metadata(metadata_file, session_start=session_start) if to == "nwb" else None
-    found = load_result(source)
     edits = () if as_found else read_edits(source)
     with ProgressPrinter() as progress:
         result = curated_result(

@@ -200,6 +200,12 @@ def test_what_cannot_be_done_is_refused_in_one_line(refused, place, monkeypatch,
     assert said in refused("export", "slice.cocuyo", *words)
 
 
+@pytest.mark.parametrize("to", ["nwb", "mat", "result"])
+def test_a_recording_in_place_of_a_result_is_refused_first(refused, place, monkeypatch, to):
+    monkeypatch.chdir(place)
+    assert "slice.tif is a file, not a result" in refused("export", "slice.tif", "--to", to)
+
+
 def test_running_again_keeps_a_persons_edits_aside(run, place, curate, monkeypatch):
     _, accepted = _accepted(place)
     curate(Reject(rois=(accepted[0],)))

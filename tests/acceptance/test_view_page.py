@@ -1,6 +1,5 @@
 """The page in a browser, as a person uses it: with the mouse, and without one."""
 
-import os
 import shutil
 import threading
 import time
@@ -18,15 +17,7 @@ from cocuyo.io import file_identity, is_result, read_edits, save_result
 from cocuyo.pipeline import segment, with_inputs
 from cocuyo.server import App, Server
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 PATIENCE_MS = 90_000
-
-# Where CI says that a browser is needed, its absence is a failure and not a skip.
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not os.environ.get("COCUYO_NEEDS_BROWSER"),
-    reason="no Chromium here; set CHROMIUM to its path",
-)
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +30,6 @@ def made(tmp_path_factory):
     result = with_inputs(segment(movie.recording(), preset="srname"), file_identity(path))
     save_result(result, folder / "slice.cocuyo")
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    assert CHROMIUM is not None, "COCUYO_NEEDS_BROWSER is set, but there is no Chromium"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 import doctest
 import importlib
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -104,3 +107,45 @@ def test_the_modules_that_a_page_names_exist(page):
         r"`((?:src|tests|benchmarks|tools|docs)/[\w/.-]+)`", page.read_text("utf-8")
     ):
         assert (ROOT / name).exists(), f"{named(page)} names {name}"
+
+
+def test_the_list_of_settings_is_that_of_the_program():
+    made = runpy.run_path(str(ROOT / "tools" / "write_settings.py"))["page"]()
+    there = (ROOT / "docs" / "reference" / "settings.md").read_text("utf-8")
+    assert there == made, "python tools/write_settings.py docs/reference/settings.md"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as a site; a link or anchor that leads nowhere fails here."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    command += ["-c", "docs", "-d", str(folder / "trees"), ".", str(folder / "html")]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return folder / "html"
+
+
+def test_every_page_of_the_documentation_is_in_the_site_and_its_navigation(site):
+    first = (site / "docs" / "README.html").read_text("utf-8")
+    navigation = first.split('class="sidebar-tree"', 1)[1].split("</aside>", 1)[0]
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        name = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+        assert (site / "docs" / name).is_file()
+        assert name == "README.html" or f'href="{name}"' in navigation, name
+    assert "url=docs/README.html" in (site / "index.html").read_text("utf-8")
+
+
+def test_the_site_opens_without_a_network(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        text = page.read_text("utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe|source)[^>]*\ssrc="([^"]+)"', text)
+        loaded += re.findall(r'<link[^>]*\shref="([^"]+)"[^>]*>', text)
+        for address in loaded:
+            assert not re.match(r"(?:[a-z]+:)?//", address), f"{page.name} loads {address}"
+            if not address.startswith(("data:", "#")):
+                assert (page.parent / address.split("?")[0].split("#")[0]).exists(), address
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?(?:https?:)?//", style.read_text("utf-8")), style.name

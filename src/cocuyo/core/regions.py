@@ -1,6 +1,7 @@
 """Regions: what is scored, be it a result, another program's result or the truth."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import sparse
@@ -78,6 +79,8 @@ class Regions:
     ignore : ndarray of bool, shape (n_rois,), or None
         In a truth, cells that need not be found: silent or faint. In a prediction, rejected
         candidates. None for none.
+    ignored_are : {"silent cells", "rejected candidates"}, default: "silent cells"
+        What the ignored ones are; candidates where a result stands for the truth.
     ignore_pixels : ndarray of bool, shape (n_rows, n_columns), or None
         Pixels of which nothing is known; they are not scored.
     traces : ndarray of float, shape (n_rois, n_frames), or None
@@ -108,6 +111,7 @@ class Regions:
     frame_rate_hz: float | None = None
     times_s: TimeArray | None = None
     name: str = ""
+    ignored_are: Literal["silent cells", "rejected candidates"] = "silent cells"
 
     def __post_init__(self) -> None:
         if self.footprints is None and self.mask is None:

@@ -48,6 +48,9 @@ class Evaluation:
         The same where an ROI on a silent cell counts neither way; None where no cell is ignored.
     silent : SilentScores or None
         Silent cells accepted; None where no cell is ignored.
+    ignored_are : str
+        What is silent here: ``"silent cells"``, or ``"rejected candidates"`` of a result that
+        stands for the truth.
     traces : TraceScores or None
         Correlation of the traces of matched cells.
     events : EventScores or None
@@ -73,6 +76,7 @@ class Evaluation:
     iou_silent_ignored: InstanceScores | None
     distance_silent_ignored: InstanceScores | None
     silent: SilentScores | None
+    ignored_are: str
     traces: TraceScores | None
     events: EventScores | None
     matches: Matches | None
@@ -149,6 +153,7 @@ class Evaluation:
             Lines without a trailing newline; a dash is a score without denominator.
         """
         lines: list[str] = []
+        ignored = f"{self.ignored_are.split()[0]} ignored"
         if self.prediction_name or self.truth_name:
             lines += [f"{self.prediction_name} against {self.truth_name}", ""]
         rows = [
@@ -156,14 +161,14 @@ class Evaluation:
             _pixel_row("all", self.pixels),
         ]
         if self.pixels_silent_ignored is not None:
-            rows.append(_pixel_row("without silent cells", self.pixels_silent_ignored))
+            rows.append(_pixel_row(f"without {self.ignored_are}", self.pixels_silent_ignored))
         lines += ["Pixels", *_table(rows)]
         rows = [("", "F1", "precision", "recall", "neutral")]
         for text, scores in (
             (f"IoU >= {self.min_iou:g}", self.iou_strict),
-            (f"IoU >= {self.min_iou:g}, silent ignored", self.iou_silent_ignored),
+            (f"IoU >= {self.min_iou:g}, {ignored}", self.iou_silent_ignored),
             (f"within {self.max_distance_px:g} px", self.distance_strict),
-            (f"within {self.max_distance_px:g} px, silent ignored", self.distance_silent_ignored),
+            (f"within {self.max_distance_px:g} px, {ignored}", self.distance_silent_ignored),
         ):
             if scores is not None:
                 rows.append(_instance_row(text, scores))
@@ -177,7 +182,7 @@ class Evaluation:
         rows = []
         if self.silent is not None:
             text = _share(self.silent.share, self.silent.n_accepted, self.silent.n_silent)
-            rows.append(("silent cells accepted", text))
+            rows.append((f"{self.ignored_are} accepted", text))
         if self.traces is not None:
             text = _median(self.traces.median, self.traces.n, self.traces.n_pairs)
             rows.append(("trace correlation", text))
@@ -194,7 +199,8 @@ class Evaluation:
                 ),
             ]
         if rows:
-            lines += ["", "Silent cells and activity" if self.silent else "Activity", *_table(rows)]
+            title = f"{self.ignored_are.capitalize()} and activity" if self.silent else "Activity"
+            lines += ["", title, *_table(rows)]
         if self.not_scored:
             lines += ["", "Not scored", *(f"  {sentence}" for sentence in self.not_scored)]
         return "\n".join(lines)
@@ -219,6 +225,7 @@ def regions_of(result: Result) -> Regions:
         frame_shape=result.rois.frame_shape,
         footprints=result.rois.footprints,
         ignore=~result.rois.accepted,
+        ignored_are="rejected candidates",
         traces=result.traces.delta_f_over_f,
         raster=result.raster,
         events=Periods(events.roi, times_s[events.onset], times_s[events.offset]),
@@ -321,6 +328,7 @@ def evaluate(
         iou_silent_ignored=instances.iou_silent_ignored,
         distance_silent_ignored=instances.distance_silent_ignored,
         silent=instances.silent,
+        ignored_are=truth.ignored_are,
         traces=_score_traces(prediction, truth, matches, not_scored),
         events=_score_events(prediction, truth, matches, not_scored),
         matches=matches,

@@ -154,6 +154,7 @@ def _read(file: Any, path: Path) -> Regions:
         frame_shape=(rows, columns),
         footprints=footprints,
         ignore=ignore,
+        ignored_are="rejected candidates",
         traces=traces,
         frame_rate_hz=None if rate is None else float(rate.reshape(-1)[0]),
         name=path.stem,

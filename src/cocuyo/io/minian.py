@@ -75,6 +75,7 @@ def read_minian(path: Path) -> Regions:
             (flat[owner, index] / top[owner, 0], (owner, index)), shape=flat.shape
         ),
         ignore=top[:, 0] == 0,
+        ignored_are="rejected candidates",
         traces=None if traces is None else np.asarray(traces, np.float32),
         name=path.stem,
     )

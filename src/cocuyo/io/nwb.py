@@ -1,5 +1,6 @@
 """Results as Neurodata Without Borders: what is known of a session, and nothing invented."""
 
+import importlib.util
 import os
 import uuid
 from dataclasses import dataclass
@@ -105,12 +106,15 @@ def read_metadata(path: str | Path | None, *, session_start: str | None = None) 
 
     Raises
     ------
+    MissingExtraError
+        If pynwb is not installed: nobody should collect metadata before that is said.
     SettingsError
         If the file cannot be read, a field is unknown or makes no sense, or nobody says when
         the session started.
     """
     import tomllib
 
+    _require_pynwb()
     told: dict[str, Any] = {}
     if path is not None:
         try:
@@ -167,6 +171,12 @@ class ExternalMovie:
     n_frames: int
 
 
+def _require_pynwb() -> None:
+    if importlib.util.find_spec("pynwb") is None:
+        msg = 'NWB needs the extra "nwb": pip install "cocuyo[nwb]".'
+        raise MissingExtraError(msg)
+
+
 def write_nwb(
     path: Path, result: Result, metadata: NwbMetadata, *, movie: ExternalMovie | None = None
 ) -> None:
@@ -190,11 +200,9 @@ def write_nwb(
     ResultError
         If the file cannot hold the result.
     """
-    try:
-        import pynwb
-    except ImportError as error:
-        msg = f'NWB needs the extra "nwb": pip install "cocuyo[nwb]" ({error}).'
-        raise MissingExtraError(msg) from error
+    _require_pynwb()
+    import pynwb
+
     if len(result.rois) == 0:
         msg = (
             f"{result.name} has no ROI, accepted or rejected; an NWB file of a segmentation needs "

@@ -518,7 +518,8 @@ def open_result(folder: str | Path) -> Result:
 
 def _load(folder: Path, *, in_memory: bool) -> Result:
     if not folder.is_dir():
-        msg = f"{folder} is not a folder; give a result folder that cocuyo run made."
+        what = "is a file, not a result" if folder.exists() else "does not exist"
+        msg = f"{folder} {what}; give a result folder that cocuyo run made."
         old = folder.with_name(folder.name + ".old") if folder.name else folder
         if old.is_dir() and _is_ours(old):
             msg += f" A replacement was interrupted: the earlier result is in {old}."

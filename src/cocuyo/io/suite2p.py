@@ -241,6 +241,7 @@ def read_suite2p(folder: Path) -> Regions:
         frame_shape=shape,
         footprints=footprints,
         ignore=None if cells is None else np.asarray(cells[:, 0] == 0),
+        ignored_are="rejected candidates",
         traces=_traces(folder, n_rois, options),
         frame_rate_hz=_positive(options.get("fs")),
         name=folder.name,

@@ -386,6 +386,12 @@ def open_tiff(
     if facts.n_planes > MAX_FRAMES:
         msg = f"{path} says that it holds {facts.n_planes} images; its description is damaged."
         raise RecordingError(msg)
+    if probe.samples > 1 and facts.n_planes == probe.samples and len(chain.pages) == 1:
+        msg = (
+            f"{path} holds its {facts.n_planes} frames as the colours of one image, as tifffile "
+            "writes 3 or 4 of them; write it again with photometric='minisblack'."
+        )
+        raise RecordingError(msg)
     frame_shape = (int(first.layout[1]), int(first.layout[0]))
     offsets, damage, n_promised = _place_planes(chain, facts, dtype.itemsize, path.stat().st_size)
     pages = chain.pages

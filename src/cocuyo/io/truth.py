@@ -313,6 +313,7 @@ def _from_result(folder: Path) -> Regions:
         frame_shape=result.rois.frame_shape,
         footprints=result.rois.footprints,
         ignore=~result.rois.accepted,
+        ignored_are="rejected candidates",
         traces=result.traces.delta_f_over_f,
         raster=result.raster,
         events=Periods(events.roi, times[events.onset], times[events.offset]),

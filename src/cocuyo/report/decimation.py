@@ -1,6 +1,7 @@
 """Traces and rasters made small without losing a short event."""
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,6 @@ from cocuyo.core import AnyArray, BoolArray, LabelArray, Result, TimeArray
 
 # The highest code of a quantised trace; one above means "no value".
 _TOP = 65534
-_SIGNALS = ("delta_f_over_f", "dog")
 
 
 def active_runs(active: BoolArray) -> LabelArray:
@@ -80,11 +80,11 @@ class EmbeddedTraces:
     rois : tuple of int
         Indices of the ROIs that are embedded.
     codes : str
-        Base64 of uint16, little-endian, shape (n, 2, n_points): ΔF/F₀ and DoG.
+        Base64 of uint16, little-endian, shape (n, n_signals, n_points).
     times : str
         Base64 of float32, little-endian, shape (n_points,): seconds.
     ranges : tuple of tuple of float
-        For each ROI: the values of code 0 and of the highest code, of both signals.
+        For each ROI: the values of code 0 and of the highest code, of one signal after the other.
     n_points : int
         Points of each trace.
     frames_per_bin : float
@@ -94,12 +94,14 @@ class EmbeddedTraces:
     rois: tuple[int, ...]
     codes: str
     times: str
-    ranges: tuple[tuple[float, float, float, float], ...]
+    ranges: tuple[tuple[float, ...], ...]
     n_points: int
     frames_per_bin: float
 
 
-def embed_traces(result: Result, rois: AnyArray, *, max_bytes: int) -> EmbeddedTraces:
+def embed_traces(
+    result: Result, rois: AnyArray, signals: Sequence[str], *, max_bytes: int
+) -> EmbeddedTraces:
     """Quantise traces to 16 bits and decimate them until they fit.
 
     Parameters
@@ -108,6 +110,8 @@ def embed_traces(result: Result, rois: AnyArray, *, max_bytes: int) -> EmbeddedT
         What a run found; traces are read one ROI at a time.
     rois : array of int, shape (n,)
         The ROIs to embed.
+    signals : sequence of str
+        Which of the result's traces, such as ``("delta_f_over_f", "dog")``.
     max_bytes : int
         Room for the codes, before base64 makes them a third longer.
 
@@ -117,21 +121,21 @@ def embed_traces(result: Result, rois: AnyArray, *, max_bytes: int) -> EmbeddedT
         The traces.
     """
     n_frames = result.n_frames
-    room = max(64, max_bytes // (4 * max(len(rois), 1)))  # two signals of two bytes
+    room = max(64, max_bytes // (2 * len(signals) * max(len(rois), 1)))  # codes of two bytes
     whole = n_frames <= room
     n_bins = n_frames if whole else max(1, room // 2)
     n_points = n_frames if whole else 2 * n_bins
-    codes = np.zeros((len(rois), 2, n_points), "<u2")
+    codes = np.zeros((len(rois), len(signals), n_points), "<u2")
     ranges = []
     for row, roi in enumerate(rois):
         limits: list[float] = []
-        for column, name in enumerate(_SIGNALS):
+        for column, name in enumerate(signals):
             signal = np.asarray(getattr(result.traces, name)[int(roi)], np.float64)
             signal = np.where(np.isfinite(signal), signal, np.nan)
             points = signal if whole else extremes(signal, n_bins)
             codes[row, column], low, high = _quantise(points)
             limits += [low, high]
-        ranges.append((limits[0], limits[1], limits[2], limits[3]))
+        ranges.append(tuple(limits))
     return EmbeddedTraces(
         rois=tuple(int(roi) for roi in rois),
         codes=_base64(codes),

@@ -170,7 +170,7 @@ def outlines_layer(result: Result, rois: Sequence[int]) -> str:
 
 
 def numbers_layer(result: Result, rois: Sequence[int]) -> str:
-    """Write the number of each accepted ROI at its centre.
+    """Write the number of each accepted ROI at its centre, or beside it where that is taken.
 
     Parameters
     ----------
@@ -182,26 +182,79 @@ def numbers_layer(result: Result, rois: Sequence[int]) -> str:
     Returns
     -------
     str
-        SVG in frame pixels.
+        SVG in frame pixels. A number that had to move has a line to its centre; one that finds
+        no place is hidden until its ROI is pointed at.
     """
     rows, columns = result.rois.frame_shape
     # As high as half a soma, but never too small to read.
     size = max(0.6 * result.diameter_px, max(rows, columns) / 60)
     size = min(size, max(rows, columns) / 26)
+    places = _Places(rows, columns)
+    if result.pixel_size_um is not None:  # the scale bar's own place
+        places.take(0.955 * rows, 0.82 * columns, 0.18 * columns, 0.05 * rows, step=size)
     parts = []
     for roi in rois:
         if not result.rois.accepted[roi]:
             continue
         number = str(result.rois.labels[roi])
-        half = 0.3 * size * len(number)  # a digit is about 0.6 of its height wide
-        y, x = (float(at) + 0.5 for at in result.rois.centroids[roi])
+        half = 0.36 * size * len(number)  # a bold digit is about 0.7 of its height wide
+        cy, cx = (float(at) + 0.5 for at in result.rois.centroids[roi])
         # Whole within the picture: a cut number would be another one.
-        x = min(max(x, half), max(columns - half, half))
-        y = min(max(y + 0.36 * size, 0.8 * size), rows - 0.1 * size)
+        x = min(max(cx, half), max(columns - half, half))
+        y = min(max(cy, 0.45 * size), rows - 0.45 * size)
+        free = places.take(y, x, half, 0.4 * size, step=size)
+        y, x = free or (y, x)
+        if math.hypot(y - cy, x - cx) > 1.5 * size:
+            parts.append(f'<path class="leader" d="M{cx:.1f} {cy:.1f}L{x:.1f} {y:.1f}"/>')
         parts.append(
-            f'<text class="number" data-roi="{roi}" x="{x:.1f}" y="{y:.1f}">{number}</text>'
+            f'<text class="number{"" if free else " hidden"}" data-roi="{roi}" x="{x:.1f}" '
+            f'y="{y + 0.36 * size:.1f}">{number}</text>'
         )
     return f'<g font-size="{size:.2f}" text-anchor="middle">{"".join(parts)}</g>'
+
+
+class _Places:
+    """Free rectangles of a picture, taken one after the other."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._taken: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
+        self._cell = max(rows, columns) / 20
+        self._shape = rows, columns
+
+    def take(
+        self, y: float, x: float, half_width: float, half_height: float, *, step: float
+    ) -> tuple[float, float] | None:
+        """Take the free place nearest to a point; None where none is within four steps."""
+        rows, columns = self._shape
+        for ring in (0.0, 0.7, 1.2, 1.8, 2.5, 3.2, 4.0):
+            for turn in range(16 if ring else 1):
+                angle = math.tau * turn / 16
+                at_y = y + ring * step * math.sin(angle)
+                at_x = x + ring * step * math.cos(angle)
+                if ring and not (
+                    half_height <= at_y <= rows - half_height
+                    and half_width <= at_x <= columns - half_width
+                ):
+                    continue
+                box = (at_y - half_height, at_y + half_height, at_x - half_width, at_x + half_width)
+                if self._add(box):
+                    return at_y, at_x
+        return None
+
+    def _add(self, box: tuple[float, float, float, float]) -> bool:
+        top, bottom, left, right = box
+        tiles = [
+            (row, column)
+            for row in range(int(top // self._cell), int(bottom // self._cell) + 1)
+            for column in range(int(left // self._cell), int(right // self._cell) + 1)
+        ]
+        for tile in tiles:
+            for t, b, lft, r in self._taken.get(tile, ()):
+                if top < b and t < bottom and left < r and lft < right:
+                    return False
+        for tile in tiles:
+            self._taken.setdefault(tile, []).append(box)
+        return True
 
 
 def roi_name(result: Result, roi: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cocuyo.core import FLAG_FLASH, FLAG_INVALID, FLAG_UNPLACED, Result
+from cocuyo.core import FLAG_FLASH, FLAG_INVALID, FLAG_UNPLACED, BoolArray, Result
 from cocuyo.report.decimation import EmbeddedTraces, active_runs, embed_traces
 from cocuyo.report.figures import (
     field_view,
@@ -31,7 +31,8 @@ MAX_TRACES = 400
 MAX_ROWS = 3000
 """Candidates in the table and the picture; all are in ``rois.csv``."""
 
-_TRACE_BYTES = 6_000_000
+_TRACE_BYTES = 6_000_000  # ΔF/F₀ and DoG
+_COUNT_BYTES = 2_400_000  # raw trace and neuropil, shown on demand
 _MAX_RUNS = 300  # active stretches listed for an ROI of the viewer, then merged
 _PART_PICTURES = 6  # recordings of an experiment whose mean the reader may look at
 _SETTINGS_CHARACTERS = 200_000
@@ -79,7 +80,9 @@ def render_report(result: Result) -> str:
 
     It shows the projections before and after motion correction, shifts, outlines and
     numbers, the raster, a table of all candidates with the reasons of rejection, and for
-    any ROI its ΔF/F₀, difference-of-Gaussians signal with threshold, and activity.
+    any ROI its ΔF/F₀, difference-of-Gaussians signal with threshold, and activity; on
+    demand also its raw trace, neuropil and the flagged frames. The pointer over a row of the
+    raster, an outline or a row of the table shows that cell on the map and its trace.
 
     Parameters
     ----------
@@ -112,8 +115,14 @@ def render_report(result: Result) -> str:
     # Besides the codes: a name, figures and at most _MAX_RUNS stretches for each ROI.
     rest = 300_000 + len(script) + len(viewed) * (600 + 22 * _MAX_RUNS)
     room = int((MAX_PAGE_BYTES - rest - len(page.encode("utf-8", "replace"))) * 0.7)
-    traces = embed_traces(result, viewed, max_bytes=min(room, _TRACE_BYTES))
-    data = json.dumps(_viewer_data(result, traces), separators=(",", ":")).replace("<", "\\u003c")
+    traces = embed_traces(
+        result, viewed, ("delta_f_over_f", "dog"), max_bytes=min(room * 5 // 7, _TRACE_BYTES)
+    )
+    counts = embed_traces(
+        result, viewed, ("raw", "neuropil"), max_bytes=min(room * 2 // 7, _COUNT_BYTES)
+    )
+    data = json.dumps(_viewer_data(result, traces, counts), separators=(",", ":"))
+    data = data.replace("<", "\\u003c")
     return (
         page + f'<script type="application/json" id="data">{data}</script>\n'
         f"<script>\n{script}</script>\n</body>\n</html>\n"
@@ -351,7 +360,12 @@ def _field(result: Result, shown: Sequence[int]) -> str:
         f"{'' if accepted else ' checked'}> show rejected "
         f"{'ROIs' if _given(result) else 'candidates'}</label>"
     )
-    hint = '<p class="hint">Click an outline or a number to see its trace.</p>' if shown else ""
+    hint = (
+        '<p class="hint">The pointer over an outline or a number shows its trace; a click keeps it '
+        "in the plot below.</p>"
+        if shown
+        else ""
+    )
     caption = (
         "Mask: the pixels of each accepted ROI (the traces come from these)"
         if accepted
@@ -412,7 +426,8 @@ def _raster(result: Result) -> str:
         return ""
     return (
         "<section><h2>Raster</h2><p>A bar where an ROI is active; to the right, its number of "
-        'events. <span class="hint">Click a row to see its trace.</span></p>'
+        'events. <span class="hint">The pointer over a row shows the cell on the map and its '
+        "trace; a click keeps it in the plot below.</span></p>"
         f"<figure>{raster_figure(result)}</figure></section>"
     )
 
@@ -427,6 +442,20 @@ def _viewer_place(result: Result) -> str:
             f" Traces of {MAX_TRACES} of {n} candidates are in this page (accepted ones first); "
             "all accepted ones are in <code>traces.csv</code>, all in <code>result.h5</code>."
         )
+    flagged = result.motion.flags
+    flags = "".join(
+        f'<span class="flag"><span class="key {kind}"></span>{name}</span> '
+        for bits, kind, name in (
+            (FLAG_UNPLACED | FLAG_INVALID, "unplaced", "not placed"),
+            (FLAG_FLASH, "flash", "flash"),
+        )
+        if np.any(flagged & bits)
+    )
+    if flags:
+        flags = (
+            '<label><input type="checkbox" id="show-flags"> flagged frames</label>'
+            f'<span id="flag-keys" hidden>{flags}</span>'
+        )
     return (
         '<section id="viewer"><h2>Trace of one ROI</h2>'
         "<p>ΔF/F₀, the difference-of-Gaussians signal with its threshold, and the activity it "
@@ -438,7 +467,8 @@ def _viewer_place(result: Result) -> str:
         '<select id="choose" aria-label="ROI"></select>'
         '<button type="button" id="next" aria-label="next ROI">→</button>'
         '<button type="button" id="whole">whole recording</button>'
-        '<span id="about"></span></div>'
+        '<label><input type="checkbox" id="show-counts"> raw trace and neuropil</label>'
+        f'{flags}<span id="about"></span></div>'
         '<canvas id="plot" height="430" role="img" aria-label="Trace of the chosen ROI"></canvas>'
         '<p id="decimated" class="small"></p>'
         "<noscript><p>The traces need JavaScript; they are also in traces.csv.</p></noscript>"
@@ -522,19 +552,16 @@ def _provenance(result: Result) -> str:
     )
 
 
-def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
+def _viewer_data(result: Result, traces: EmbeddedTraces, counts: EmbeddedTraces) -> dict[str, Any]:
     rois = result.rois
-    counts = result.events.count(len(rois))
-    times = np.asarray(result.times_s, np.float64)
-    step = 1 / result.frame_rate_hz
-    ends = np.append(times[1:], times[-1] + step) if len(times) else times
+    n_events = result.events.count(len(rois))
+    flags = result.motion.flags
     entries = []
-    for roi, limits in zip(traces.rois, traces.ranges, strict=True):
-        runs = _merge(active_runs(np.asarray(result.raster[roi], np.bool_)), result.n_frames)
+    for roi in traces.rois:
         accepted = bool(rois.accepted[roi])
         about = [
             _verdict(result, roi),
-            f"{int(counts[roi])} event{'' if counts[roi] == 1 else 's'}",
+            f"{int(n_events[roi])} event{'' if n_events[roi] == 1 else 's'}",
             f"SNR {_number(rois.snr[roi], 1) or '–'}",
         ]
         if not _given(result):
@@ -546,23 +573,41 @@ def _viewer_data(result: Result, traces: EmbeddedTraces) -> dict[str, Any]:
                 "name": f"{int(rois.labels[roi])} · {rois.ids[roi]}" if accepted else rois.ids[roi],
                 "about": " · ".join(about),
                 "accepted": accepted,
-                "range": [float(f"{value:.7g}") for value in limits],
                 "threshold": threshold if math.isfinite(threshold) else None,
-                "runs": [
-                    [round(float(times[start]), 4), round(float(ends[stop - 1]), 4)]
-                    for start, stop in runs.tolist()
-                ],
+                "runs": _seconds(result, np.asarray(result.raster[roi], np.bool_)),
             }
         )
+    times = np.asarray(result.times_s, np.float64)
     return {
         "rois": entries,
-        "codes": traces.codes,
-        "times": traces.times,
-        "nPoints": traces.n_points,
-        "framesPerBin": traces.frames_per_bin,
-        "end": float(ends[-1]) if len(ends) else 1.0,
+        "traces": _signals(traces),
+        "counts": _signals(counts),
+        "flash": _seconds(result, (flags & FLAG_FLASH) != 0),
+        "unplaced": _seconds(result, (flags & (FLAG_UNPLACED | FLAG_INVALID)) != 0),
+        "end": float(times[-1]) + 1 / result.frame_rate_hz if len(times) else 1.0,
         "borders": [round(float(times[part.start]), 4) for part in result.parts[1:]],
     }
+
+
+def _signals(traces: EmbeddedTraces) -> dict[str, Any]:
+    return {
+        "codes": traces.codes,
+        "times": traces.times,
+        "ranges": [[float(f"{value:.7g}") for value in limits] for limits in traces.ranges],
+        "nPoints": traces.n_points,
+        "framesPerBin": traces.frames_per_bin,
+    }
+
+
+def _seconds(result: Result, active: BoolArray) -> list[list[float]]:
+    """Express the stretches of some frames by the clock, neighbours joined until they fit."""
+    times = np.asarray(result.times_s, np.float64)
+    ends = np.append(times[1:], times[-1:] + 1 / result.frame_rate_hz)
+    runs = _merge(active_runs(active), result.n_frames)
+    return [
+        [round(float(times[start]), 4), round(float(ends[stop - 1]), 4)]
+        for start, stop in runs.tolist()
+    ]
 
 
 def _verdict(result: Result, roi: int) -> str:

@@ -45,18 +45,16 @@ def simulate(
     seed: int,
     progress: ProgressCallback = ignore_progress,
 ) -> Simulation:
-    r"""Simulate a one-photon recording of a slice, a culture or a miniscope, with exact truth.
+    """Simulate a one-photon recording of a slice, a culture or a miniscope, with exact truth.
 
-    The expected image is
+    The expected image is ::
 
-    .. math:: L(y, x, t)\, l(t)\, B\, [b(y, x) + n(y, x, t)
-              + \sum_i f_i(y, x)\, r_i\, (1 + d_i(t))] + B\, s(t)
+        L(y, x) l(t) B [b(y, x) + n(y, x, t) + sum of f(y, x) r (1 + d(t))] + B s(t)
 
-    with the bracket moved as the tissue is in frame :math:`t`: :math:`L` illumination and dirt
-    (fixed to the microscope, but for a slow tilt), :math:`l` bleaching, lamp and flashes,
-    :math:`B` the baseline in counts, :math:`b` the tissue's own fluorescence, :math:`n`
-    neuropil, :math:`s` stray light of stimuli, and for each cell footprint :math:`f`, brightness
-    at rest :math:`r` and ΔF/F :math:`d`, cells out of focus included. The camera adds shot
+    with the bracket moved as the tissue is in frame t: L illumination and dirt (fixed to the
+    microscope, but for a slow tilt), l bleaching, lamp and flashes, B the baseline in counts, b
+    the tissue's own fluorescence, n neuropil, s stray light of stimuli, and for each cell
+    footprint f, brightness at rest r and ΔF/F d, cells out of focus included. The camera adds shot
     noise, read noise and offset, rounds and clips; then frames are lost, smoothed, turned into
     ΔF/F or compressed where that is asked. Tissue reaches beyond the frame, so motion brings
     in new tissue.

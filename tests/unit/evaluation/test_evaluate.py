@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import sparse
+from synthetic_result import make_result
 
 from cocuyo.core import Periods, Regions, SettingsError
-from cocuyo.evaluation import evaluate
+from cocuyo.evaluation import evaluate, regions_of
 
 SHAPE = (40, 50)
 N_FRAMES = 60
@@ -252,6 +253,16 @@ def test_the_text_states_scores_with_numerator_and_denominator():
     assert "0.750 (3/4)" in text  # strict precision
     assert "silent cells accepted  1.000 (1/1)" in text
     assert "median of 3 of 3 pairs" in text
+
+
+def test_the_text_calls_rejected_candidates_of_a_result_by_their_name():
+    result = make_result()
+    assert regions_of(result).ignored.any()
+    text = evaluate(result, result).to_text()
+    assert "without rejected candidates" in text
+    assert "rejected candidates accepted  0.000 (0/1)" in text
+    assert "rejected ignored" in text
+    assert "silent" not in text.lower()
 
 
 def test_all_columns_of_a_table_are_aligned():

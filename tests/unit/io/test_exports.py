@@ -358,6 +358,8 @@ def test_nwb_without_its_extra_says_what_to_install(
     with pytest.raises(MissingExtraError, match=r"cocuyo\[nwb\]"):
         export_result(RESULT, tmp_path / "a.nwb", to="nwb", options=options)
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MissingExtraError, match=r"cocuyo\[nwb\]"):  # before it asks for more
+        read_metadata(None)
 
 
 # --- All of them ---------------------------------------------------------------------------------

@@ -312,6 +312,17 @@ def test_colour_becomes_grey_and_says_so(tmp_path):
     np.testing.assert_array_equal(read_all(open_recording(path, channel=1)), colour[..., 1])
 
 
+@pytest.mark.parametrize("metadata", [{"axes": "TYX"}, {"axes": "TYX", "fps": 5}])
+def test_three_frames_that_became_colours_are_named_as_such(tmp_path, metadata):
+    path = tmp_path / "m.tif"
+    frames = movie("uint16", (3, Y, X))
+    tifffile.imwrite(path, frames, photometric="rgb", planarconfig="separate", metadata=metadata)
+    with pytest.raises(RecordingError, match="3 frames as the colours of one image"):
+        open_recording(path)
+    tifffile.imwrite(path, frames, photometric="minisblack", metadata=metadata)
+    np.testing.assert_array_equal(read_all(open_recording(path)), frames)
+
+
 def test_three_equal_channels_are_kept_exactly(tmp_path):
     frames = movie("uint16")
     path = tmp_path / "m.tif"

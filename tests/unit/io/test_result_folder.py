@@ -456,8 +456,11 @@ def edit_record(folder, **changes):
 
 
 def test_loading_says_what_is_wrong(tmp_path):
-    with pytest.raises(ResultError, match="not a folder"):
+    with pytest.raises(ResultError, match=r"absent does not exist; give a result folder"):
         load_result(tmp_path / "absent")
+    (tmp_path / "slice.tif").write_bytes(b"II*")
+    with pytest.raises(ResultError, match=r"slice.tif is a file, not a result"):
+        load_result(tmp_path / "slice.tif")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ResultError, match=r"holds no run.json"):
         load_result(tmp_path / "empty")

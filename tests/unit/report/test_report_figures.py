@@ -52,6 +52,9 @@ def test_decimation_keeps_the_extremes(values, data):
     assert (pairs[::2] <= pairs[1::2]).all()
 
 
+SIGNALS = ("delta_f_over_f", "dog")
+
+
 def unpack(result, embedded):
     codes = np.frombuffer(base64.b64decode(embedded.codes), "<u2")
     codes = codes.reshape(len(embedded.rois), 2, embedded.n_points)
@@ -62,7 +65,7 @@ def unpack(result, embedded):
 
 def test_embedded_traces_are_exact_to_a_ten_thousandth_where_they_fit():
     result = make_result()
-    embedded = embed_traces(result, np.array([4, 1]), max_bytes=10**6)
+    embedded = embed_traces(result, np.array([4, 1]), SIGNALS, max_bytes=10**6)
     values = unpack(result, embedded)
     for row, roi in enumerate((4, 1)):
         for column, signal in enumerate((result.traces.delta_f_over_f, result.traces.dog)):
@@ -73,7 +76,7 @@ def test_embedded_traces_are_exact_to_a_ten_thousandth_where_they_fit():
 
 def test_embedded_traces_stay_in_their_room_and_keep_their_peaks():
     result = make_result(n_frames=3000)
-    embedded = embed_traces(result, np.arange(6), max_bytes=6 * 4 * 400)
+    embedded = embed_traces(result, np.arange(6), SIGNALS, max_bytes=6 * 4 * 400)
     assert embedded.n_points <= 400
     values = unpack(result, embedded)
     dff = result.traces.delta_f_over_f
@@ -86,7 +89,7 @@ def test_embedded_traces_stay_in_their_room_and_keep_their_peaks():
 def test_a_frame_without_a_value_stays_without_one():
     result = make_result()
     result.traces.dog[0, 7] = np.nan
-    values = unpack(result, embed_traces(result, np.array([0]), max_bytes=10**6))
+    values = unpack(result, embed_traces(result, np.array([0]), SIGNALS, max_bytes=10**6))
     assert np.flatnonzero(np.isnan(values[0, 1])).tolist() == [7]
 
 
@@ -137,10 +140,48 @@ def test_numbers_stay_whole_within_the_picture():
         labels=100 + np.arange(len(moved)),
         centroids=moved,
     )
-    page = numbers_layer(SimpleNamespace(rois=rois, diameter_px=result.diameter_px), [0, 1])
+    field = SimpleNamespace(rois=rois, diameter_px=result.diameter_px, pixel_size_um=None)
+    page = numbers_layer(field, [0, 1])
     size = float(re.search(r'font-size="([\d.]+)"', page)[1])
     places = re.findall(r'x="([\d.]+)" y="([\d.]+)">(\d+)<', page)
     assert [number for *_, number in places] == ["100", "101"]
     for x, y, _ in places:
         assert 0.9 * size - 0.1 <= float(x) <= columns - 0.9 * size + 0.1
         assert 0.7 * size - 0.1 <= float(y) <= rows
+
+
+def test_numbers_of_a_crowd_do_not_lie_on_each_other():
+    rng = np.random.default_rng(1)
+    rois = SimpleNamespace(
+        frame_shape=(512, 400),
+        accepted=np.ones(250, bool),
+        labels=1 + np.arange(250),
+        centroids=rng.uniform(0, 1, (250, 2)) * (511, 399),
+    )
+    page = numbers_layer(SimpleNamespace(rois=rois, diameter_px=9, pixel_size_um=1.0), range(250))
+    size = float(re.search(r'font-size="([\d.]+)"', page)[1])
+    kind = r'class="number( hidden)?" data-roi="\d+" x="([\d.]+)" y="([\d.]+)">(\d+)<'
+    found = re.findall(kind, page)
+    assert [int(number) for *_, number in found] == list(range(1, 251))
+    shown = [(float(x), float(y), len(number)) for hidden, x, y, number in found if not hidden]
+    assert len(shown) > 230
+    for i, (x, y, digits) in enumerate(shown):
+        # A digit is about 0.7 of its height wide, and 0.75 high above its line.
+        assert 0.35 * size * digits <= x + 0.1
+        assert x - 0.1 <= 400 - 0.35 * size * digits
+        for x2, y2, digits2 in shown[:i]:
+            apart = abs(x - x2) >= 0.35 * size * (digits + digits2) - 0.1
+            assert apart or abs(y - y2) >= 0.75 * size
+
+
+def test_a_number_that_had_to_move_is_tied_to_its_place():
+    rois = SimpleNamespace(
+        frame_shape=(200, 200),
+        accepted=np.ones(12, bool),
+        labels=1 + np.arange(12),
+        centroids=np.full((12, 2), 100.0),
+    )
+    page = numbers_layer(SimpleNamespace(rois=rois, diameter_px=9, pixel_size_um=None), range(12))
+    leaders = re.findall(r'class="leader" d="M100.5 100.5L([\d.]+) ([\d.]+)"', page)
+    assert 0 < len(leaders) < 11
+    assert page.count('class="number"') == 12

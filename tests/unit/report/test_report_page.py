@@ -1,5 +1,6 @@
 """The report says what a result holds, safely, within its size, whatever the result."""
 
+import base64
 import dataclasses
 import html.parser
 import json
@@ -173,6 +174,20 @@ def test_the_viewer_gets_activity_in_seconds_and_the_threshold():
     assert entry["threshold"] == 3.5
 
 
+def test_the_viewer_gets_counts_and_flagged_frames_too():
+    result = make_result()
+    data = data_of(render_report(result))
+    codes = np.frombuffer(base64.b64decode(data["counts"]["codes"]), "<u2").reshape(6, 2, 120)
+    for roi in (0, 4):
+        place = [entry["roi"] for entry in data["rois"]].index(roi)
+        for which, signal in enumerate((result.traces.raw, result.traces.neuropil)):
+            low, high = data["counts"]["ranges"][place][2 * which : 2 * which + 2]
+            values = low + (high - low) * codes[place, which] / 65534
+            np.testing.assert_allclose(values, signal[roi], atol=1e-3 * (high - low), rtol=0)
+    assert data["unplaced"] == [[3.0, 3.2]]
+    assert data["flash"] == [[4.8, 4.9]]
+
+
 def test_irregular_times_place_activity_by_the_clock():
     result = make_result()
     times = np.cumsum(np.linspace(0.05, 0.4, 120))
@@ -232,8 +247,8 @@ def test_the_page_keeps_its_size_and_says_what_it_leaves_out(monkeypatch):
     page = render_report(result)
     data = data_of(page)
     assert len(data["rois"]) == 20
-    assert len(data["codes"]) <= 40_000 * 4 / 3 + 4
-    assert data["framesPerBin"] > 1
+    assert len(data["traces"]["codes"]) <= 40_000 * 4 / 3 + 4
+    assert data["traces"]["framesPerBin"] > 1
     text = text_of(page)
     assert "Traces of 20 of 40 candidates are in this page" in text
     assert "30 of 40 are shown" in text
