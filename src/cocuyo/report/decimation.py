@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cocuyo.core import AnyArray, BoolArray, LabelArray, Result, TimeArray
+from cocuyo.core import AnyArray, BoolArray, LabelArray, Result, TimeArray, release_pages
 
 # The highest code of a quantised trace; one above means "no value".
 _TOP = 65534
@@ -135,6 +135,7 @@ def embed_traces(
             points = signal if whole else extremes(signal, n_bins)
             codes[row, column], low, high = _quantise(points)
             limits += [low, high]
+            release_pages(getattr(result.traces, name))
         ranges.append(tuple(limits))
     return EmbeddedTraces(
         rois=tuple(int(roi) for roi in rois),
