@@ -29,6 +29,13 @@ from cocuyo.pipeline.model import (
     write_part,
     write_settings,
 )
+from cocuyo.pipeline.null import (
+    NULLS,
+    NullControl,
+    NullKind,
+    Surrogate,
+    null_control,
+)
 from cocuyo.pipeline.patch import retrace_one, trace_patch
 from cocuyo.pipeline.run import segment, with_inputs
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
@@ -36,6 +43,7 @@ from cocuyo.pipeline.srname import blob_labels
 
 __all__ = [
     "FORMAT_VERSION",
+    "NULLS",
     "PRESETS",
     "Analysis",
     "Expected",
@@ -45,9 +53,12 @@ __all__ = [
     "Merged",
     "Model",
     "ModelSettings",
+    "NullControl",
+    "NullKind",
     "PipelineConfig",
     "PresetName",
     "ScaleConfig",
+    "Surrogate",
     "TraceCache",
     "analyse",
     "blob_labels",
@@ -64,6 +75,7 @@ __all__ = [
     "hash_weights",
     "load_model",
     "merge_candidates",
+    "null_control",
     "retrace",
     "retrace_one",
     "segment",

@@ -27,6 +27,12 @@ from cocuyo.postprocessing.judge import (
     look_at,
     pick_onsets,
 )
+from cocuyo.postprocessing.surrogates import (
+    FalseEvents,
+    count_false_events,
+    randomise_phases,
+    shift_circularly,
+)
 from cocuyo.postprocessing.traces import (
     N_SECTORS,
     CorrectedTraces,
@@ -89,6 +95,7 @@ __all__ = [
     "CandidateImage",
     "CorrectedTraces",
     "EventJudge",
+    "FalseEvents",
     "FootprintConfig",
     "Patches",
     "Scene",
@@ -103,6 +110,7 @@ __all__ = [
     "add_to_images",
     "averaging_weights",
     "correct_traces",
+    "count_false_events",
     "cut_patches",
     "describe_candidate",
     "difference_of_gaussians",
@@ -120,6 +128,7 @@ __all__ = [
     "outline",
     "pick_onsets",
     "project",
+    "randomise_phases",
     "redraw",
     "refine_mask",
     "ring_sectors",
@@ -127,6 +136,7 @@ __all__ = [
     "running_baseline",
     "scale_traces",
     "sector_shares",
+    "shift_circularly",
     "split_mask",
     "to_view",
     "typical_diameter",
