@@ -1,6 +1,13 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
-from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
+from cocuyo.pipeline.analysis import (
+    UNLEARNED,
+    Analysis,
+    analyse,
+    final_mask,
+    find_rois,
+    unlearned_map,
+)
 from cocuyo.pipeline.curate import (
     TraceCache,
     curated_result,
@@ -45,6 +52,7 @@ __all__ = [
     "FORMAT_VERSION",
     "NULLS",
     "PRESETS",
+    "UNLEARNED",
     "Analysis",
     "Expected",
     "Extracted",
@@ -83,6 +91,7 @@ __all__ = [
     "settings_of",
     "shape_key",
     "trace_patch",
+    "unlearned_map",
     "with_inputs",
     "write_part",
     "write_settings",
