@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cocuyo.core import BoolArray, FloatArray, Progress, Recording, Regions, Result, RoiSet
     from cocuyo.io import ExportOptions, NwbMetadata, RecordingFacts
     from cocuyo.io.export import ExportName
+    from cocuyo.laboratory import SizeName
     from cocuyo.pipeline import NullControl, NullKind, PipelineConfig, PresetName
     from cocuyo.population import EnsembleConfig
     from cocuyo.segmentation import Precision
@@ -2349,6 +2350,99 @@ def demo(context: click.Context, *, out: str, preset: "PresetName", overwrite: b
         truth=str(folder / "truth.npz"),
     )
     click.echo(f"\nOpen {folder / 'result' / 'report.html'} in a browser.")
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo paper --quick --out try
+  cocuyo paper --out paper --seed 1
+  cocuyo paper --annotated dg13.avi dg13_labels.tif --frame-rate 5
+""",
+)
+@click.option(
+    "--out", default="cocuyo-paper", show_default=True, metavar="DIR", help="Folder to make."
+)
+@click.option(
+    "--full",
+    "size",
+    flag_value="full",
+    help="The paper's geometry, width and epochs: days, and a GPU.",
+)
+@click.option(
+    "--standard",
+    "size",
+    flag_value="standard",
+    default=True,
+    help="21 recordings of 600 x 256 x 256 and fewer epochs, for two cores (default).",
+)
+@click.option(
+    "--quick",
+    "size",
+    flag_value="quick",
+    help="Tries the command in a minute or two; too small for any conclusion.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N")
+@click.option(
+    "--annotated",
+    nargs=2,
+    multiple=True,
+    metavar="REC LABELS",
+    help="Also try the trained networks on a real recording and the cells marked in it; may be "
+    "given several times.",
+)
+@click.option(
+    "--frame-rate",
+    "frame_rate_hz",
+    type=float,
+    metavar="HZ",
+    help="Frames per second of annotated recordings whose files do not say it.",
+)
+def paper(
+    *,
+    out: str,
+    size: "SizeName",
+    seed: int,
+    annotated: tuple[tuple[str, str], ...],
+    frame_rate_hz: float | None,
+) -> None:
+    """Do the experiments of the paper on simulated recordings: its tables and figures.
+
+    Simulates seven experiments, trains both networks with the paper's recipe (needs the extra
+    `train`), and writes Tables 1 and 2 and figures 2, 5, 6, 7 and 8 beside the published values.
+    Started again with the same folder it goes on where it was stopped.
+    """
+    from cocuyo.io import load_ground_truth, open_recording
+
+    training = _training()
+    from cocuyo.laboratory import reproduce
+
+    marked = []
+    for recording, labels in annotated:
+        opened = open_recording(recording, frame_rate_hz=frame_rate_hz)
+        opened.rate_hz  # noqa: B018 - raises before hours of training where no rate is known
+        marked.append((opened, load_ground_truth(labels, frame_shape=opened.frame_shape)))
+    with training.open_team() as team, ProgressPrinter() as progress:
+        done = reproduce(out, size=size, seed=seed, annotated=marked, team=team, progress=progress)
+    click.echo(_paper_summary(done.results))
+    click.echo(f"Tables and figures: {done.folder / 'README.md'}")
+
+
+def _paper_summary(results: dict[str, Any]) -> str:
+    """Table 2 in short: SDC with the teacher's mask, published values beside."""
+    lines = [f"{'SDC with the SRNAME-like teacher':<46}{'measured':>10}{'published':>11}"]
+    for row in results["table_2"]:
+        if row["reference"] != "srname":
+            continue
+        name = f"test experiment {row['experiment']}, {row['method']}"
+        found, published = (
+            "-" if row[column] is None else f"{row[column]:.3f}"
+            for column in ("SDC", "published SDC")
+        )
+        lines.append(f"{name:<46}{found:>10}{published:>11}")
+    if results["size"] == "quick":
+        lines.append("This size tries the command; it is too small for any conclusion.")
+    return "\n".join(lines)
 
 
 @cli.group()
