@@ -10,6 +10,7 @@ from cocuyo.cli import run_command_line
 pytest.importorskip("torch")
 
 
+@pytest.mark.timeout(600)  # a minute of one core, on a machine that may be busy
 def test_the_quick_size_does_every_experiment(tmp_path, capsys):
     out = tmp_path / "paper"
     assert run_command_line(["paper", "--quick", "--out", str(out)]) == 0
@@ -17,7 +18,7 @@ def test_the_quick_size_does_every_experiment(tmp_path, capsys):
     assert "too small for any conclusion" in printed
     assert "0.752" in printed  # published
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
-    assert len(results["recordings"]) == 21
+    assert len(results["recordings"]) == 11
     assert sum(one["test"] for one in results["recordings"]) == 6
     with (out / "tables" / "table2.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

@@ -120,7 +120,7 @@ SIZES: dict[SizeName, LaboratoryConfig] = {
         temporal_epochs=60,
     ),
     "quick": LaboratoryConfig(
-        recordings=(3,) * 7,
+        recordings=(1, 1, 1, 1, 1, 3, 3),
         n_frames=40,
         side_px=96,
         dataset_frames=150,

@@ -80,6 +80,7 @@ def test_frames_that_were_not_measured_are_left_out():
     whole = counted(traces, raster)
     half = counted(traces, raster, usable=usable)
     assert half.whole_min == pytest.approx(whole.whole_min / 2)
+    assert half.resting_min < 0.6 * whole.resting_min
 
 
 def test_the_recordings_of_an_experiment_are_looked_at_one_by_one():
