@@ -24,6 +24,7 @@ from scipy import sparse
 from cocuyo.core import FloatArray, Recording, Regions
 from cocuyo.evaluation import evaluate, pixel_scores
 from cocuyo.pipeline import (
+    UNLEARNED,
     Analysis,
     Finished,
     Model,
@@ -31,6 +32,7 @@ from cocuyo.pipeline import (
     extract_traces,
     find_rois,
     load_model,
+    unlearned_map,
 )
 from cocuyo.pipeline.analysis import network_shape
 from cocuyo.pipeline.run import choose_diameter
@@ -114,18 +116,9 @@ def run_model(name: str, recording: Recording) -> Run:
     return Run(model, analysis, found, diameter, time.perf_counter() - start)
 
 
-def baseline_map(analysis: Analysis, name: str) -> FloatArray:
-    """One unlearned map of the whole recording, from the default's frames."""
-    if name == "maximum":
-        return analysis.probability_max
-    if name == "average":
-        return analysis.probability_mean
-    return np.asarray(analysis.maps.contrast * analysis.probability_max, np.float32)
-
-
 def baseline_regions(run: Run, name: str, threshold: float) -> Regions:
     """A baseline's mask, refined and parted as the paper's is."""
-    mask = (baseline_map(run.analysis, name) >= threshold) & run.analysis.maps.valid
+    mask = (unlearned_map(run.analysis, name) >= threshold) & run.analysis.maps.valid
     refined = refine_mask(mask, diameter_px=run.diameter_px)
     labels = split_mask(refined, diameter_px=run.diameter_px)
     flat = labels.ravel()
@@ -241,21 +234,14 @@ def measure(case: Case, models: list[str]) -> dict[str, Any]:
     return {"case": case.name, "hardness": hardness(simulation), "rows": rows}
 
 
-LADDERS = {
-    "maximum": np.linspace(0.3, 0.995, 30),
-    "average": np.linspace(0.02, 0.98, 49),
-    "contrast x probability": np.linspace(1, 20, 58),
-}
-
-
 def climb(case: Case) -> dict[str, FloatArray]:
     """Pixel SDC of each baseline at each step of its ladder, on one recording."""
     simulation = simulate(case.config, seed=case.seed)
     run = run_model("default", simulation.recording())
     truth = simulation.truth.mask()
     scores = {}
-    for name, ladder in LADDERS.items():
-        image = baseline_map(run.analysis, name)
+    for name, ladder in UNLEARNED.items():
+        image = unlearned_map(run.analysis, name)
         masks = (
             refine_mask((image >= level) & run.analysis.maps.valid, diameter_px=run.diameter_px)
             for level in ladder
@@ -271,7 +257,7 @@ def choose_thresholds(*, quick: bool, workers: int) -> dict[str, float]:
         found = list(pool.map(climb, cases))
     return {
         name: round(float(ladder[np.argmax(sum(scores[name] for scores in found))]), 3)
-        for name, ladder in LADDERS.items()
+        for name, ladder in UNLEARNED.items()
     }
 
 

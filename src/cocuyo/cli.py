@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from cocuyo.core import BoolArray, FloatArray, Progress, Recording, Regions, Result, RoiSet
     from cocuyo.io import ExportOptions, NwbMetadata, RecordingFacts
     from cocuyo.io.export import ExportName
-    from cocuyo.pipeline import PipelineConfig, PresetName
+    from cocuyo.laboratory import SizeName
+    from cocuyo.pipeline import NullControl, NullKind, PipelineConfig, PresetName
     from cocuyo.population import EnsembleConfig
     from cocuyo.segmentation import Precision
     from cocuyo.simulation import SimulationConfig, Split
@@ -283,6 +284,7 @@ def _parse_frames(
     raise click.BadParameter(msg)
 
 
+_NULLS = ("phase", "shift", "frames")
 _PRESETS = ("default", "paper", "srname")
 """Not read from `pipeline.PresetName`: that would load the pipeline for every `--help`."""
 
@@ -1207,6 +1209,178 @@ def _default_folder(recording: str, *, ending: str = ".cocuyo") -> "Path":
     path = Path(os.path.abspath(recording))  # noqa: PTH100 - resolves "." but keeps links
     name = path.name if path.is_dir() else path.stem
     return path.parent / f"{name}{ending}"
+
+
+@cli.command(
+    name="null",
+    epilog="""\b
+Examples:
+  cocuyo null slice.tif --frame-rate 6.67
+  cocuyo null slice.tif --surrogate phase --surrogate shift --repeats 5 --out null.csv
+  cocuyo null slice.tif --preset paper --json
+""",
+)
+@click.argument("recordings", nargs=-1, required=True, metavar="REC...")
+@recording_options
+@click.option(
+    "--surrogate",
+    "kinds",
+    multiple=True,
+    type=click.Choice(_NULLS),
+    help="phase: random phases in each pixel; shift: each pixel moved in time; frames: frames in "
+    "random order. All three if not given; may be given several times.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Surrogates of each kind.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--exclude",
+    metavar="MASK",
+    help="Image, not 0 where nothing is to be found (a pipette, the slice's edge).",
+)
+@click.option(
+    "--preset", type=click.Choice(_PRESETS), default="default", show_default=True, help="Method."
+)
+@click.option("--model", metavar="NAME|DIR", help="Another trained model, with its settings.")
+@click.option("--config", "config_file", metavar="FILE", help="TOML file with settings to change.")
+@click.option(
+    "--work",
+    metavar="DIR",
+    help="Existing folder for the surrogates, each as large as the recording; they are deleted.",
+)
+@click.option("--out", metavar="FILE", help="Write the figures to a new .json or .csv file.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def null(
+    recordings: tuple[str, ...],
+    *,
+    reading: ReadingOptions,
+    kinds: "tuple[NullKind, ...]",
+    repeats: int,
+    seed: int,
+    exclude: str | None,
+    preset: "PresetName",
+    model: str | None,
+    config_file: str | None,
+    work: str | None,
+    out: str | None,
+    as_json: bool,
+) -> None:
+    """Count what is found in surrogates of a recording, which hold no neuron.
+
+    The recording is analysed, then surrogates of it are: movies with its mean picture and its
+    noise, in which time courses were changed. Neurons found in those of kind phase and shift are
+    false. Several files are the parts of one recording (--join).
+    """
+    import json
+    from pathlib import Path
+
+    from cocuyo.core import ResultError
+    from cocuyo.io import read_exclusion
+    from cocuyo.pipeline import NULLS, null_control
+
+    if len(recordings) > 1 and not reading.join:
+        msg = f"{len(recordings)} recordings were given; give one, or the parts of one with --join."
+        raise click.UsageError(msg)
+    if work is not None and not Path(work).is_dir():
+        msg = f"{work} is not a folder; make it first, or leave --work out."
+        raise ResultError(msg)
+    if out is not None:
+        _check_new_table(Path(out))
+    settings = _pipeline_settings(model, preset, config_file)
+    recording = open_from_options(recordings, reading)
+    with ProgressPrinter() as progress:
+        control = null_control(
+            recording,
+            kinds=kinds or NULLS,
+            repeats=repeats,
+            seed=seed,
+            exclude=None if exclude is None else read_exclusion(exclude, recording.frame_shape),
+            work=None if work is None else Path(work),
+            progress=progress,
+            preset=preset,
+            model=model,
+            config=settings,
+        )
+    record = control.record()
+    if out is not None:
+        _write_null(control, Path(out))
+    click.echo(json.dumps(record, indent=2) if as_json else _null_summary(control))
+
+
+def _check_new_table(path: "Path") -> None:
+    from cocuyo.core import ResultError
+
+    if path.suffix.lower() not in (".json", ".csv"):
+        msg = f"{path} ends in neither .json nor .csv, which say how it is to be written."
+        raise ResultError(msg)
+    if path.exists() or not path.parent.is_dir():
+        why = "exists" if path.exists() else "lies in a folder that does not exist"
+        msg = f"{path} {why}; name another file."
+        raise ResultError(msg)
+
+
+def _write_null(control: "NullControl", path: "Path") -> None:
+    import csv
+
+    from cocuyo.io.atomic import write_atomically, write_json
+
+    record = control.record()
+    if path.suffix.lower() == ".json":
+        write_json(path, record)
+        return
+    rows = [{"kind": "recording", "seed": record["seed"], **record["recording"]}]
+    rows += record["surrogates"]
+    with (
+        write_atomically(path) as partial,
+        partial.open("w", encoding="utf-8", newline="") as file,
+    ):
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _null_summary(control: "NullControl") -> str:
+    """A table of what was found, and what it means."""
+    record = control.record()
+    own = record["recording"]
+    lines = [f"{'':<24}{'neurons':>9}{'events':>9}{'candidates':>12}"]
+    rows = [("the recording", own)]
+    lost = {"phase": "phases random", "shift": "pixels shifted", "frames": "frames shuffled"}
+    many = max((one.seed for one in control.surrogates), default=0) > control.result.info.seed
+    for one in record["surrogates"]:
+        rows.append((lost[one["kind"]] + (f", seed {one['seed']}" if many else ""), one))
+    lines += [
+        f"{name:<24}{row['n_accepted']:>9}{row['n_events']:>9}{row['n_candidates']:>12}"
+        for name, row in rows
+    ]
+    if not control.surrogates:
+        lines.append("No surrogate: fewer than two frames can be used.")
+    empty = [one.n_accepted for one in control.surrogates if one.kind != "frames"]
+    if empty:
+        lines.append(
+            f"{_counted(sum(empty), 'false neuron')} in "
+            f"{_counted(len(empty), 'surrogate')} that hold none."
+        )
+    if any(one.kind == "frames" for one in control.surrogates):
+        lines.append(
+            "With shuffled frames neurons still flash, a frame at a time: what is found there "
+            "needs no course of time."
+        )
+    rate = record["false_events"].get("at_rest_per_min")
+    if rate is not None:
+        minutes = control.result.n_frames / control.result.frame_rate_hz / 60
+        real = own["n_events"] / own["n_accepted"] / minutes
+        lines.append(
+            f"Events: {real:.2f} per minute and neuron; false ones, in phase-randomised traces at "
+            f"rest: {rate:.2f}."
+        )
+    return "\n".join(lines)
 
 
 @cli.command(
@@ -2206,6 +2380,99 @@ def demo(context: click.Context, *, out: str, preset: "PresetName", overwrite: b
         truth=str(folder / "truth.npz"),
     )
     click.echo(f"\nOpen {folder / 'result' / 'report.html'} in a browser.")
+
+
+@cli.command(
+    epilog="""\b
+Examples:
+  cocuyo paper --quick --out try
+  cocuyo paper --out paper --seed 1
+  cocuyo paper --annotated dg13.avi dg13_labels.tif --frame-rate 5
+""",
+)
+@click.option(
+    "--out", default="cocuyo-paper", show_default=True, metavar="DIR", help="Folder to make."
+)
+@click.option(
+    "--full",
+    "size",
+    flag_value="full",
+    help="The paper's geometry, width and epochs: days, and a GPU.",
+)
+@click.option(
+    "--standard",
+    "size",
+    flag_value="standard",
+    default=True,
+    help="21 recordings of 600 x 256 x 256 and fewer epochs, for two cores (default).",
+)
+@click.option(
+    "--quick",
+    "size",
+    flag_value="quick",
+    help="Tries the command in a minute or two; too small for any conclusion.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N")
+@click.option(
+    "--annotated",
+    nargs=2,
+    multiple=True,
+    metavar="REC LABELS",
+    help="Also try the trained networks on a real recording and the cells marked in it; may be "
+    "given several times.",
+)
+@click.option(
+    "--frame-rate",
+    "frame_rate_hz",
+    type=float,
+    metavar="HZ",
+    help="Frames per second of annotated recordings whose files do not say it.",
+)
+def paper(
+    *,
+    out: str,
+    size: "SizeName",
+    seed: int,
+    annotated: tuple[tuple[str, str], ...],
+    frame_rate_hz: float | None,
+) -> None:
+    """Do the experiments of the paper on simulated recordings: its tables and figures.
+
+    Simulates seven experiments, trains both networks with the paper's recipe (needs the extra
+    `train`), and writes Tables 1 and 2 and figures 2, 5, 6, 7 and 8 beside the published values.
+    Started again with the same folder it goes on where it was stopped.
+    """
+    from cocuyo.io import load_ground_truth, open_recording
+
+    training = _training()
+    from cocuyo.laboratory import reproduce
+
+    marked = []
+    for recording, labels in annotated:
+        opened = open_recording(recording, frame_rate_hz=frame_rate_hz)
+        opened.rate_hz  # noqa: B018 - raises before hours of training where no rate is known
+        marked.append((opened, load_ground_truth(labels, frame_shape=opened.frame_shape)))
+    with training.open_team() as team, ProgressPrinter() as progress:
+        done = reproduce(out, size=size, seed=seed, annotated=marked, team=team, progress=progress)
+    click.echo(_paper_summary(done.results))
+    click.echo(f"Tables and figures: {done.folder / 'README.md'}")
+
+
+def _paper_summary(results: dict[str, Any]) -> str:
+    """Table 2 in short: SDC with the teacher's mask, published values beside."""
+    lines = [f"{'SDC with the SRNAME-like teacher':<46}{'measured':>10}{'published':>11}"]
+    for row in results["table_2"]:
+        if row["reference"] != "srname":
+            continue
+        name = f"test experiment {row['experiment']}, {row['method']}"
+        found, published = (
+            "-" if row[column] is None else f"{row[column]:.3f}"
+            for column in ("SDC", "published SDC")
+        )
+        lines.append(f"{name:<46}{found:>10}{published:>11}")
+    if results["size"] == "quick":
+        lines.append("This size tries the command; it is too small for any conclusion.")
+    return "\n".join(lines)
 
 
 @cli.group()

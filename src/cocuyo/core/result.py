@@ -170,6 +170,9 @@ class RunInfo:
     reading : dict
         How the recording was opened, where it takes more than its path: ``dataset``, ``channel``,
         ``plane``, ``axes``, ``frames`` (first, one past the last; None for an open end).
+    false_events : dict
+        Events found in phase-randomised traces of the accepted ROIs, per minute and ROI:
+        ``at_rest_per_min``, ``whole_per_min``, and what they were counted in; empty without ROIs.
     task : str
         ``segment`` where neurons were looked for, ``extract`` where the ROIs were given.
     """
@@ -188,6 +191,7 @@ class RunInfo:
     notes: tuple[str, ...] = ()
     inputs: tuple[dict[str, Any], ...] = ()
     reading: dict[str, Any] = field(default_factory=dict)
+    false_events: dict[str, Any] = field(default_factory=dict)
     task: str = "segment"
 
 

@@ -1,6 +1,13 @@
 """The three stages composed: recordings in, results out; models saved and loaded."""
 
-from cocuyo.pipeline.analysis import Analysis, analyse, final_mask, find_rois
+from cocuyo.pipeline.analysis import (
+    UNLEARNED,
+    Analysis,
+    analyse,
+    final_mask,
+    find_rois,
+    unlearned_map,
+)
 from cocuyo.pipeline.curate import (
     TraceCache,
     curated_result,
@@ -35,6 +42,13 @@ from cocuyo.pipeline.model import (
     write_part,
     write_settings,
 )
+from cocuyo.pipeline.null import (
+    NULLS,
+    NullControl,
+    NullKind,
+    Surrogate,
+    null_control,
+)
 from cocuyo.pipeline.patch import retrace_one, trace_patch
 from cocuyo.pipeline.run import segment, with_inputs
 from cocuyo.pipeline.settings import PRESETS, PipelineConfig, PresetName, ScaleConfig
@@ -42,7 +56,9 @@ from cocuyo.pipeline.srname import blob_labels
 
 __all__ = [
     "FORMAT_VERSION",
+    "NULLS",
     "PRESETS",
+    "UNLEARNED",
     "Analysis",
     "Expected",
     "Extracted",
@@ -51,9 +67,12 @@ __all__ = [
     "Merged",
     "Model",
     "ModelSettings",
+    "NullControl",
+    "NullKind",
     "PipelineConfig",
     "PresetName",
     "ScaleConfig",
+    "Surrogate",
     "TraceCache",
     "analyse",
     "blob_labels",
@@ -70,6 +89,7 @@ __all__ = [
     "hash_weights",
     "load_model",
     "merge_candidates",
+    "null_control",
     "peak_snr",
     "require_alike",
     "retrace",
@@ -79,6 +99,7 @@ __all__ = [
     "settings_of",
     "shape_key",
     "trace_patch",
+    "unlearned_map",
     "with_inputs",
     "write_part",
     "write_settings",

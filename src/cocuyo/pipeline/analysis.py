@@ -517,6 +517,38 @@ def find_rois(
     )
 
 
+UNLEARNED: dict[str, FloatArray] = {
+    "maximum": np.linspace(0.3, 0.995, 30, dtype=np.float32),
+    "average": np.linspace(0.02, 0.98, 49, dtype=np.float32),
+    "contrast x probability": np.linspace(1, 20, 58, dtype=np.float32),
+}
+"""Maps of a recording that need no temporal network, and thresholds worth trying for each. The
+first two are those that the paper compares itself with."""
+
+
+def unlearned_map(analysis: Analysis, name: str) -> FloatArray:
+    """Give one of the maps that need no temporal network.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        From `analyse`.
+    name : str
+        One of `UNLEARNED`: largest probability of "cell" over time, its average, or largest
+        temporal contrast times largest probability.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rows, n_columns)
+        The map.
+    """
+    if name == "maximum":
+        return analysis.probability_max
+    if name == "average":
+        return analysis.probability_mean
+    return np.asarray(analysis.maps.contrast * analysis.probability_max, np.float32)
+
+
 def network_shape(frame_shape: tuple[int, int], factor: float) -> tuple[int, int]:
     """Size of the frames that the networks see.
 

@@ -41,6 +41,7 @@ from cocuyo.pipeline.run import (
     first_pass,
     load_networks,
     report_motion,
+    with_false_events,
 )
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import join_motion, require_frames, set_up
@@ -104,7 +105,7 @@ def segment_experiment(
     n_threads : int, default: 0
         Threads of the engine; 0 leaves the choice to it.
     seed : int, default: 0
-        Recorded in the result; no step of this version is random.
+        Recorded in the result. Only the traces in which false events are counted are random.
     work : Path, optional
         Existing folder in which the maps of the first passes are kept, for a run that is started
         again after a kill.
@@ -204,7 +205,7 @@ def segment_experiment(
     )
     _report_view(parts, rois, warnings)
     joined = join_extracted(extracted, scratch=method.scratch)
-    return Result(
+    result = Result(
         rois=rois,
         traces=joined.traces,
         raster=joined.raster,
@@ -229,6 +230,7 @@ def segment_experiment(
         ),
         parts=parts,
     )
+    return with_false_events(result, judge=loaded.judge, settings=settings)
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,6 +43,7 @@ from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import Setup, StreamState, require_frames, set_up
+from cocuyo.postprocessing import EventJudge, count_false_events
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -99,7 +100,7 @@ def segment(
         Threads of the engine; 0 leaves the choice to it. With 1, the first pass does one thing
         at a time as well. For several runs side by side.
     seed : int, default: 0
-        Recorded in the result; no step of this version is random.
+        Recorded in the result. Only the traces in which false events are counted are random.
     work : Path, optional
         Existing folder in which the first pass is kept while it goes on, and its maps at its end:
         a run that was killed goes on from there when it is started again with the same recording
@@ -314,7 +315,7 @@ def assemble(
         notes=notes,
     )
     maps = analysis.maps
-    return Result(
+    result = Result(
         rois=found.rois,
         traces=found.traces,
         raster=found.raster,
@@ -336,6 +337,42 @@ def assemble(
         name=recording.name,
         info=info,
     )
+    return with_false_events(result, judge=model.judge, settings=settings)
+
+
+def with_false_events(
+    result: Result, *, judge: EventJudge | None, settings: PipelineConfig
+) -> Result:
+    """Count the events that are found in phase-randomised traces of the accepted ROIs.
+
+    Parameters
+    ----------
+    result : Result
+        With traces and raster; those of an experiment are looked at recording by recording.
+    judge : EventJudge or None
+        What judged its events.
+    settings : PipelineConfig
+        Settings of its events.
+
+    Returns
+    -------
+    Result
+        The same, with `info.false_events`.
+    """
+    accepted = np.flatnonzero(result.rois.accepted)
+    if len(accepted) == 0:
+        return result
+    found = count_false_events(
+        result.traces.delta_f_over_f[accepted],
+        result.raster[accepted],
+        usable=np.asarray(result.motion.flags) == 0,
+        frame_rate_hz=result.frame_rate_hz,
+        spans=[(part.start, part.stop) for part in result.parts] or [(0, result.n_frames)],
+        seed=result.info.seed,
+        judge=judge,
+        config=settings.validation,
+    )
+    return replace(result, info=replace(result.info, false_events=found.record()))
 
 
 def _so_far(kept: Path) -> Path:

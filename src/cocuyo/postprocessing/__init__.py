@@ -27,6 +27,12 @@ from cocuyo.postprocessing.judge import (
     look_at,
     pick_onsets,
 )
+from cocuyo.postprocessing.surrogates import (
+    FalseEvents,
+    count_false_events,
+    randomise_phases,
+    shift_circularly,
+)
 from cocuyo.postprocessing.traces import (
     N_SECTORS,
     CorrectedTraces,
@@ -91,6 +97,7 @@ __all__ = [
     "CandidateImage",
     "CorrectedTraces",
     "EventJudge",
+    "FalseEvents",
     "FootprintConfig",
     "Patches",
     "Scene",
@@ -105,6 +112,7 @@ __all__ = [
     "add_to_images",
     "averaging_weights",
     "correct_traces",
+    "count_false_events",
     "cut_patches",
     "describe_candidate",
     "difference_of_gaussians",
@@ -123,6 +131,7 @@ __all__ = [
     "outline",
     "pick_onsets",
     "project",
+    "randomise_phases",
     "redraw",
     "refine_mask",
     "ring_sectors",
@@ -130,6 +139,7 @@ __all__ = [
     "running_baseline",
     "scale_traces",
     "sector_shares",
+    "shift_circularly",
     "split_mask",
     "step_noise",
     "to_view",

@@ -187,7 +187,7 @@ def _header(result: Result) -> str:
         kind, of_all, where = "ROIs in view", "given", "in these ROIs"
     facts = [
         (kind, str(n_accepted), f"of {len(rois)} {of_all}"),
-        ("events", str(_accepted_events(result)), where),
+        ("events", str(_accepted_events(result)), where + _false_events(result)),
         ("duration", _duration(duration), f"{result.n_frames} frames"),
         ("frame rate", f"{result.frame_rate_hz:.4g} Hz", f"{columns} × {rows} pixels"),
         scale,
@@ -205,6 +205,16 @@ def _header(result: Result) -> str:
         f"<h1>{_escape(result.name)}</h1><p>Report written {now}.</p>"
         f'<dl class="facts">{cards}</dl>{_rejections(result)}</header>'
     )
+
+
+def _false_events(result: Result) -> str:
+    """How many events are found where there are none, beside how many there are."""
+    rate = result.info.false_events.get("at_rest_per_min")
+    if rate is None or not result.rois.accepted.any():
+        return ""
+    minutes = result.n_frames / result.frame_rate_hz / 60
+    real = _accepted_events(result) / int(result.rois.accepted.sum()) / minutes
+    return f"; {real:.2g} a minute each, {rate:.2g} in phase-randomised traces at rest"
 
 
 def _given(result: Result) -> bool:

@@ -23,6 +23,18 @@ class SimulationConfig(FrozenConfig):
         description="Part of every random stream's name, so that recordings of different "
         "splits never share random numbers, whatever their seeds.",
     )
+    takes: int = Field(
+        default=1,
+        ge=1,
+        description="Recordings of one tissue: what is planted reaches far enough for the motion "
+        "of all of them. Another number is another tissue.",
+    )
+    take: int = Field(
+        default=0,
+        ge=0,
+        description="Which of them this is. All have the same cells and the same microscope; "
+        "activity, motion, light and noise are their own.",
+    )
     # Camera frame
     n_frames: int = Field(default=600, ge=2, description="Length of the recording, frames.")
     n_rows: int = Field(default=256, ge=16, description="Height of a frame, pixels.")
@@ -413,6 +425,9 @@ class SimulationConfig(FrozenConfig):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "SimulationConfig":
+        if self.take >= self.takes:
+            msg = f"take is {self.take}, but takes is {self.takes}; takes count from 0."
+            raise ValueError(msg)
         if self.jpeg_quality is not None and self.bit_depth != 8:
             msg = (
                 f"jpeg_quality is {self.jpeg_quality}, but JPEG holds 8 bits and bit_depth is "

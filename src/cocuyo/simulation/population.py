@@ -19,6 +19,11 @@ def stream_of(config: SimulationConfig, seed: int, name: str) -> np.random.Gener
     return stream(seed, f"simulation.{prefix}{name}")
 
 
+def stream_of_take(config: SimulationConfig, seed: int, name: str) -> np.random.Generator:
+    """Make the random generator of a step that differs between recordings of one tissue."""
+    return stream_of(config, seed, f"{name}.take{config.take}" if config.take else name)
+
+
 @dataclass(frozen=True, eq=False)
 class Population:
     """Cells of one kind on the canvas, with brightness and activity."""
@@ -127,7 +132,7 @@ def _draw_population(
     raster = np.zeros((n_cells, config.n_frames), np.bool_)
     events: list[TimeArray] = [np.zeros((0, 2))] * n_cells
     if active:
-        firing = stream_of(config, seed, f"{name}.activity")
+        firing = stream_of_take(config, seed, f"{name}.activity")
         for cell_index in range(n_cells):
             activity = draw_activity(firing, config=config, bursts_s=bursts_s)
             traces[cell_index] = activity.delta_f_over_f / dim[cell_index]

@@ -31,6 +31,7 @@ from cocuyo.simulation.population import (
     canvas_footprints,
     populate,
     stream_of,
+    stream_of_take,
     under_vessels,
 )
 from cocuyo.simulation.truth import Simulation, Truth
@@ -89,15 +90,15 @@ def simulate(
         msg = f"The seed is {seed}; it must be 0 or more."
         raise SettingsError(msg)
     config = config or SimulationConfig()
-    shifts = draw_shifts(stream_of(config, seed, "motion"), config=config)
-    if config.n_jumps > 0:
-        shifts = shifts + draw_jumps(stream_of(config, seed, "jumps"), config=config)
-    deformation = draw_deformation(stream_of(config, seed, "deformation"), config=config)
+    every = [config.model_copy(update={"take": take}) for take in range(config.takes)]
+    shifts_of_all = [_draw_motion(one, seed) for one in every]
+    shifts = shifts_of_all[config.take]
+    deformation = draw_deformation(stream_of_take(config, seed, "deformation"), config=config)
     largest_radius = config.soma_diameter_max_um / config.pixel_size_um / 2
-    reach = np.abs(shifts).max() + largest_radius
+    reach = max(np.abs(one).max() for one in shifts_of_all) + largest_radius
     margin = int(np.ceil(reach + config.nonrigid_px)) + KERNEL_HALF + 1
     canvas = Canvas(config.n_rows, config.n_columns, margin)
-    bursts_s = network_bursts(stream_of(config, seed, "bursts"), config=config)
+    bursts_s = network_bursts(stream_of_take(config, seed, "bursts"), config=config)
     populations = populate(config, seed, canvas=canvas, bursts_s=bursts_s)
 
     background, shadow = background_image(
@@ -105,12 +106,12 @@ def simulate(
     )
     illumination = illumination_image(stream_of(config, seed, "illumination"), config=config)
     light = draw_light(
-        stream_of(config, seed, "light"), stream_of(config, seed, "lamp"), config=config
+        stream_of_take(config, seed, "light"), stream_of_take(config, seed, "lamp"), config=config
     )
     sensor = draw_sensor(
         stream_of(config, seed, "sensor"), stream_of(config, seed, "sensor.pattern"), config=config
     )
-    dropped = draw_dropped(stream_of(config, seed, "dropped"), config=config)
+    dropped = draw_dropped(stream_of_take(config, seed, "dropped"), config=config)
     patches = canvas_footprints(populations, canvas)
     rest = np.concatenate([population.rest for population in populations])
     if config.vessel_shadow > 0:
@@ -151,6 +152,14 @@ def simulate(
     return Simulation(save_frames(frames, config=config), truth, config, seed)
 
 
+def _draw_motion(config: SimulationConfig, seed: int) -> FloatArray:
+    """Draw the shifts of one take."""
+    shifts = draw_shifts(stream_of_take(config, seed, "motion"), config=config)
+    if config.n_jumps > 0:
+        shifts = shifts + draw_jumps(stream_of_take(config, seed, "jumps"), config=config)
+    return shifts
+
+
 def _render(
     config: SimulationConfig,
     seed: int,
@@ -169,7 +178,7 @@ def _render(
     progress: ProgressCallback,
 ) -> AnyArray:
     """Render all frames: dynamic tissue in blocks, then shift and camera one by one."""
-    neuropil_rng = stream_of(config, seed, "neuropil")
+    neuropil_rng = stream_of_take(config, seed, "neuropil")
     modes, burst = neuropil_courses(neuropil_rng, _N_MODES, config=config, bursts_s=bursts_s)
     sigma_px = config.neuropil_scale_um / config.pixel_size_um
     maps = [
@@ -184,7 +193,7 @@ def _render(
         ]
     ).astype(np.float32)
 
-    noise = stream_of(config, seed, "noise")
+    noise = stream_of_take(config, seed, "noise")
     scale = illumination * np.float32(config.baseline_counts)
     dtype = np.uint8 if config.bit_depth == 8 else np.uint16
     frames = np.empty((config.n_frames, config.n_rows, config.n_columns), dtype)

@@ -145,13 +145,24 @@ def open_workshop(
     return shop
 
 
-def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+Prepared = tuple[list[Path], list[Path]]
+"""Folders of prepared recordings for training and for validation (`save_example`)."""
+
+
+def train_unet(
+    shop: Workshop,
+    *,
+    recordings: Prepared | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Curve:
     """Fit the spatial network; writes ``unet.safetensors`` and its curve.
 
     Parameters
     ----------
     shop : Workshop
         From `open_workshop`.
+    recordings : tuple of list of Path, optional
+        What to train on and what to validate on; simulated recordings if None.
     progress : callable, optional
         Called as the work goes on.
 
@@ -160,7 +171,7 @@ def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) 
     Curve
         Losses and validation SDC.
     """
-    training, validation = _recordings(shop, progress)
+    training, validation = recordings or _recordings(shop, progress)
     unet, curve = fit_unet(
         training,
         validation,
@@ -177,13 +188,20 @@ def train_unet(shop: Workshop, *, progress: ProgressCallback = ignore_progress) 
     return curve
 
 
-def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progress) -> Curve:
+def train_temporal(
+    shop: Workshop,
+    *,
+    recordings: Prepared | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> Curve:
     """Fit the temporal network on the spatial one's output; assembles the model folder.
 
     Parameters
     ----------
     shop : Workshop
         After `train_unet`.
+    recordings : tuple of list of Path, optional
+        What to train on and what to validate on; simulated recordings if None.
     progress : callable, optional
         Called as the work goes on.
 
@@ -199,7 +217,7 @@ def train_temporal(shop: Workshop, *, progress: ProgressCallback = ignore_progre
     """
     unet = UNet(shop.pipeline.networks.unet)
     unet.load_state_dict(_tensors(shop.folder / "unet.safetensors", "train unet"))
-    training, validation = _recordings(shop, progress)
+    training, validation = recordings or _recordings(shop, progress)
     write_inputs(
         [*training, *validation],
         unet,

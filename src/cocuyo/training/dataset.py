@@ -149,6 +149,20 @@ def load_example(path: Path) -> Example:
     return Example(**arrays)
 
 
+def save_example(path: Path, example: Example) -> None:
+    """Write the arrays of one recording for `load_example`.
+
+    Parameters
+    ----------
+    path : Path
+        An existing folder.
+    example : Example
+        The arrays.
+    """
+    for name in Example.__dataclass_fields__:
+        np.save(path / f"{name}.npy", getattr(example, name), allow_pickle=False)
+
+
 def training_simulation(
     seed: int, *, split: Split, n_frames: int, side_px: int
 ) -> tuple[Simulation, Recording]:
@@ -201,8 +215,7 @@ def _prepare_one(
         seed, split=split, n_frames=dataset.n_frames, side_px=dataset.side_px
     )
     example = make_example(simulation, recording, config=config, labels=dataset.labels, seed=seed)
-    for name in Example.__dataclass_fields__:
-        np.save(partial_path / f"{name}.npy", getattr(example, name), allow_pickle=False)
+    save_example(partial_path, example)
     (partial_path / "settings.json").write_text(json.dumps(key), encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
     partial_path.rename(path)
@@ -216,6 +229,7 @@ def make_example(
     config: PipelineConfig,
     labels: Labels,
     seed: int,
+    diameter_px: float | None = None,
 ) -> Example:
     """Preprocess a simulated recording as the pipeline does, and label it.
 
@@ -231,6 +245,8 @@ def make_example(
         Where labels come from.
     seed : int
         Seed of the choice of single frames and of the error of the diameter.
+    diameter_px : float, optional
+        Soma diameter in place of one as wrong as a user's.
 
     Returns
     -------
@@ -241,7 +257,8 @@ def make_example(
     rng = stream(seed, f"training.{simulation.config.split}.examples")
     # Users know the diameter roughly: the networks must bear to be wrong about it.
     typical = simulation.config.soma_diameter_um / simulation.config.pixel_size_um
-    diameter_px = float(typical * np.exp(rng.normal(0.0, 0.15)))
+    wrong = float(typical * np.exp(rng.normal(0.0, 0.15)))
+    diameter_px = wrong if diameter_px is None else diameter_px
     setup = set_up(recording, config=config, diameter_px=diameter_px)
     diameter = setup.network_diameter_px
     images, contrasts, visible, singles, single_labels = [], [], [], [], []

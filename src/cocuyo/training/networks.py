@@ -139,8 +139,9 @@ def write_inputs(
         Those who share the work.
     """
     multiple = unet_multiple(config.unet)
-    unet = unet.eval()
-    quick = computes_in_bf16()
+    device = team.device or torch.device("cpu")
+    unet = unet.eval().to(device)
+    quick = device.type == "cuda" or computes_in_bf16()
     mine = paths[team.rank :: team.size]
     for done, path in enumerate(mine, start=1):
         example = load_example(path)
@@ -149,9 +150,9 @@ def write_inputs(
             for image, contrast in zip(example.images, example.contrast, strict=True):
                 grey = image.astype(np.float32) / 255
                 padded = torch.from_numpy(pad_to_multiple(grey, multiple))[None, None]
-                with torch.autocast("cpu", dtype=torch.bfloat16, enabled=quick):
-                    logits = unet(padded)
-                probability = torch.sigmoid(logits.float())[0, 0].numpy()
+                with torch.autocast(device.type, dtype=torch.bfloat16, enabled=quick):
+                    logits = unet(padded.to(device))
+                probability = torch.sigmoid(logits.float())[0, 0].cpu().numpy()
                 inputs.append(
                     temporal_inputs(
                         probability[: grey.shape[0], : grey.shape[1]],
@@ -161,6 +162,7 @@ def write_inputs(
                 )
         np.save(path / "inputs.npy", np.stack(inputs), allow_pickle=False)
         progress(Progress("segmenting the training recordings", done, len(mine)))
+    unet.cpu()
     team.wait()
 
 

@@ -92,6 +92,15 @@ def test_coordinates_are_those_of_the_first_recording(result, movies):
         assert (found & mask).sum() / (found | mask).sum() > 0.6
 
 
+def test_false_events_are_counted_in_the_traces_of_both(result):
+    found, accepted = result.info.false_events, int(result.rois.accepted.sum())
+    frames = accepted * result.n_frames
+    assert found["n_rois"] == accepted
+    copies = found["whole_min"] * 60 * result.frame_rate_hz / frames
+    assert copies == pytest.approx(round(copies), rel=0.05)
+    assert found["at_rest_per_min"] is not None
+
+
 def test_the_field_is_followed_to_a_tenth_of_a_pixel(result):
     first, second = result.parts
     assert first.offset_px == (0.0, 0.0)

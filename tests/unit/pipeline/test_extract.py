@@ -73,6 +73,10 @@ def test_an_roi_without_any_event_stays_accepted(result):
     assert result.rois.accepted.all()
 
 
+def test_false_events_are_counted_in_given_rois_too(result):
+    assert result.info.false_events["n_rois"] == int(result.rois.accepted.sum())
+
+
 def test_nothing_is_made_up_where_no_network_ran(result):
     assert not result.probability.any()
     assert np.isnan(result.rois.score).all()

@@ -348,3 +348,14 @@ def test_names_of_recordings_are_text():
     result = make_experiment(("<b>", "a & b"))
     assert "<b>" not in render_report(result).replace("<b>1</b>", "")
     assert "a & b" in text_of(render_report(result))
+
+
+def test_events_found_in_phase_randomised_traces_stand_beside_the_real_ones():
+    result = make_result()
+    figures = {"at_rest_per_min": 0.125, "whole_per_min": 9.0}
+    info = dataclasses.replace(result.info, false_events=figures)
+    text = text_of(render_report(dataclasses.replace(result, info=info)))
+    assert "a minute each, 0.12 in phase-randomised traces at rest" in text
+    assert "phase-randomised" not in text_of(render_report(result))
+    nothing = dataclasses.replace(without_rois(result), info=info)
+    assert "phase-randomised" not in text_of(render_report(nothing))

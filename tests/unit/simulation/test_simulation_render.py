@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from cocuyo.core import Progress, SettingsError
-from cocuyo.simulation import Simulation, SimulationConfig, simulate
+from cocuyo.simulation import PRESETS, Simulation, SimulationConfig, simulate
 
 SMALL = SimulationConfig(
     n_frames=60,
@@ -251,3 +251,26 @@ def test_the_recording_knows_its_rate_and_pixel_size(noisy: Simulation) -> None:
     assert (recording.rate_hz, recording.pixel_size_um) == (6.67, 1.5)
     assert recording.name == "mine"
     np.testing.assert_array_equal(recording.movie.read(0, 60), noisy.frames)
+
+
+def test_takes_show_the_same_cells_doing_something_else():
+    config = PRESETS["demo"].model_copy(
+        update={"n_frames": 40, "n_rows": 72, "n_columns": 80, "takes": 2, "drift_px": 3.0}
+    )
+    first, second = (simulate(config.model_copy(update={"take": k}), seed=4) for k in (0, 1))
+    assert len(first.truth) == len(second.truth) > 5
+    np.testing.assert_array_equal(
+        first.truth.footprints.toarray(), second.truth.footprints.toarray()
+    )
+    np.testing.assert_array_equal(first.truth.rest_counts, second.truth.rest_counts)
+    assert not np.array_equal(first.truth.traces, second.truth.traces)
+    assert not np.array_equal(first.truth.shifts, second.truth.shifts)
+    assert (second.truth.shifts[0] == 0).all()
+    # The tissue at rest looks the same in both.
+    pictures = [one.frames[:3].mean(0).ravel() for one in (first, second)]
+    assert np.corrcoef(*pictures)[0, 1] > 0.9
+
+
+def test_a_take_that_is_none_of_its_tissue_is_refused():
+    with pytest.raises(ValueError, match="takes count from 0"):
+        SimulationConfig(takes=2, take=2)
