@@ -363,8 +363,9 @@ def with_false_events(
     if len(accepted) == 0:
         return result
     found = count_false_events(
-        result.traces.delta_f_over_f[accepted],
-        result.raster[accepted],
+        result.traces.delta_f_over_f,
+        result.raster,
+        rois=accepted.astype(np.int32),
         usable=np.asarray(result.motion.flags) == 0,
         frame_rate_hz=result.frame_rate_hz,
         spans=[(part.start, part.stop) for part in result.parts] or [(0, result.n_frames)],

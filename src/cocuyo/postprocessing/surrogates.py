@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import fft
 
-from cocuyo.core import BoolArray, FloatArray, stream
+from cocuyo.core import BoolArray, FloatArray, LabelArray, release_pages, stream
 from cocuyo.postprocessing.judge import EventJudge
 from cocuyo.postprocessing.validation import ValidationConfig, find_events
 
@@ -134,6 +134,7 @@ def count_false_events(
     traces: FloatArray,
     raster: BoolArray,
     *,
+    rois: LabelArray,
     usable: BoolArray,
     frame_rate_hz: float,
     spans: Sequence[tuple[int, int]],
@@ -155,6 +156,8 @@ def count_false_events(
         ΔF/F₀.
     raster : ndarray of bool, shape (n_rois, n_frames)
         When each is active.
+    rois : ndarray of int, shape (n,)
+        Those to look at, by their rows.
     usable : ndarray of bool, shape (n_frames,)
         Frames that were measured and not interpolated.
     frame_rate_hz : float
@@ -174,11 +177,11 @@ def count_false_events(
         Counts and minutes, of a sample of the traces where there are many or long ones.
     """
     rng = stream(seed, "postprocessing.surrogates")
-    n_rois, n_frames = traces.shape
+    n_rois, n_frames = len(rois), traces.shape[1]
     if n_rois == 0 or n_frames == 0:
         return FalseEvents(0, 0, 0.0, 0, 0.0)
     most = max(1, _MOST_VALUES // n_frames)
-    chosen = np.unique(np.linspace(0, n_rois - 1, min(n_rois, most)).astype(int))
+    chosen = rois[np.unique(np.linspace(0, n_rois - 1, min(n_rois, most)).astype(int))]
     repeats = int(np.clip(_MOST_VALUES // (len(chosen) * n_frames), 1, _MOST_REPEATS))
     before = round(2 * config.fast_s * frame_rate_hz)
     after = round(2 * config.slow_s * frame_rate_hz)
@@ -205,6 +208,7 @@ def count_false_events(
             rests = (near[before : before + len(trace)] < 0.5) & usable[start:stop]
             resting.append(count(trace[rests]))
             whole.append(count(trace[usable[start:stop]]))
+        release_pages(traces)
     return FalseEvents(
         len(chosen),
         sum(n for n, _ in resting),

@@ -56,7 +56,8 @@ def transients(n_rois=6, n_frames=1400, *, events=8, seed=0):
 def counted(traces, raster, **changes):
     n_frames = traces.shape[1]
     how = {"usable": np.ones(n_frames, np.bool_), "spans": [(0, n_frames)], "seed": 0}
-    return count_false_events(traces, raster, frame_rate_hz=RATE_HZ, **(how | changes))
+    rois = np.arange(len(traces), dtype=np.int32)
+    return count_false_events(traces, raster, rois=rois, frame_rate_hz=RATE_HZ, **(how | changes))
 
 
 def test_traces_at_rest_hold_few_false_events_and_whole_ones_those_of_their_transients():
