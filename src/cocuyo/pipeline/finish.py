@@ -42,8 +42,10 @@ from cocuyo.postprocessing import (
     explain,
     find_duplicates,
     find_events,
+    find_light_steps,
     find_seeds,
     interpolate_frames,
+    level_light,
     outline,
     project,
     redraw,
@@ -51,8 +53,10 @@ from cocuyo.postprocessing import (
     ring_sectors,
     ring_weights,
     sector_shares,
+    shared_pixels,
     split_mask,
     typical_diameter,
+    unmix_traces,
     view_candidates,
     weigh_sectors,
 )
@@ -595,6 +599,7 @@ def extract_traces(
         frame_rate_hz=recording.rate_hz,
         config=config,
         judge=judge,
+        shared=shared_pixels(footprints),
     )
 
 
@@ -606,6 +611,7 @@ def read_activity(
     frame_rate_hz: float,
     config: PipelineConfig,
     judge: EventJudge | None = None,
+    shared: sparse.csr_array | None = None,
 ) -> Extracted:
     """Correct traces, and find the events in them.
 
@@ -621,15 +627,21 @@ def read_activity(
         Settings of traces and validation.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    shared : csr_array, shape (n_rois, n_rois), optional
+        What the ROIs have in common (`shared_pixels`), to be parted.
 
     Returns
     -------
     Extracted
         Traces and their activity.
     """
+    steps = find_light_steps(raw, neuropil, frame_rate_hz=frame_rate_hz)
+    own = interpolate_frames(level_light(raw, steps), usable)
+    if shared is not None and config.traces.unmix:
+        own = unmix_traces(own, shared, frame_rate_hz=frame_rate_hz, config=config.traces)
     corrected = correct_traces(
-        interpolate_frames(raw, usable),
-        interpolate_frames(neuropil, usable),
+        own,
+        interpolate_frames(level_light(neuropil, steps), usable),
         frame_rate_hz=frame_rate_hz,
         config=config.traces,
     )
