@@ -46,9 +46,11 @@ from cocuyo.postprocessing import (
     explain,
     find_duplicates,
     find_events,
+    find_light_steps,
     find_seeds,
     finite_frames,
     interpolate_frames,
+    level_light,
     outline,
     project,
     redraw,
@@ -56,8 +58,10 @@ from cocuyo.postprocessing import (
     ring_sectors,
     ring_weights,
     sector_shares,
+    shared_pixels,
     split_mask,
     typical_diameter,
+    unmix_traces,
     view_candidates,
     weigh_sectors,
 )
@@ -634,6 +638,7 @@ def extract_traces(
         config=config,
         judge=judge,
         scratch=scratch,
+        shared=shared_pixels(footprints),
     )
 
 
@@ -645,6 +650,7 @@ def read_activity(
     frame_rate_hz: float,
     config: PipelineConfig,
     judge: EventJudge | None = None,
+    shared: sparse.csr_array | None = None,
     scratch: Scratch = MEMORY,
 ) -> Extracted:
     """Correct traces, and find the events in them.
@@ -661,6 +667,8 @@ def read_activity(
         Settings of traces and validation.
     judge : EventJudge, optional
         Judges events; a threshold does if None.
+    shared : csr_array, shape (n_rois, n_rois), optional
+        What the ROIs have in common (`shared_pixels`), to be parted.
     scratch : Scratch
         Where the traces are kept.
 
@@ -669,9 +677,20 @@ def read_activity(
     Extracted
         Traces and their activity.
     """
+    steps = find_light_steps(raw, neuropil, frame_rate_hz=frame_rate_hz)
+    own = level_light(raw, steps, scratch=scratch)
+    if shared is not None and config.traces.unmix:
+        own = unmix_traces(
+            own,
+            shared,
+            frame_rate_hz=frame_rate_hz,
+            usable=usable,
+            config=config.traces,
+            scratch=scratch,
+        )
     corrected = correct_traces(
-        raw,
-        neuropil,
+        own,
+        level_light(neuropil, steps, scratch=scratch),
         frame_rate_hz=frame_rate_hz,
         usable=usable,
         config=config.traces,

@@ -26,6 +26,8 @@ from cocuyo.core import (
     Result,
     RunInfo,
     SettingsError,
+    TimeArray,
+    Traces,
     ignore_progress,
 )
 from cocuyo.io import DiskScratch
@@ -43,7 +45,7 @@ from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import Setup, StreamState, require_frames, set_up
-from cocuyo.postprocessing import EventJudge, count_false_events
+from cocuyo.postprocessing import EventJudge, count_false_events, find_light_steps
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -305,6 +307,7 @@ def assemble(
     Result
         The result.
     """
+    note_light_steps(found.traces, recording.times_s, recording.rate_hz, notes)
     info = describe_run(
         model,
         settings=settings,
@@ -765,6 +768,29 @@ def report_motion(
     if share < 0.5:
         warnings.append(
             f"Only {100 * share:.0f} % of the pixels are in view at all times and not excluded."
+        )
+
+
+def note_light_steps(
+    traces: Traces, times_s: TimeArray, frame_rate_hz: float, notes: list[str]
+) -> None:
+    """Say where the light changed at once; traces are levelled there.
+
+    Parameters
+    ----------
+    traces : Traces
+        As read.
+    times_s : ndarray of float64, shape (n_frames,)
+        Time of each frame.
+    frame_rate_hz : float
+        Frames per second.
+    notes : list of str
+        A sentence is added for each step.
+    """
+    for step in find_light_steps(traces.raw, traces.neuropil, frame_rate_hz=frame_rate_hz):
+        notes.append(
+            f"The light of the whole field changed by {100 * (step.factor - 1):+.1f} % at "
+            f"{times_s[step.frame]:.1f} s (frame {step.frame}); traces are levelled there."
         )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import Field
 from scipy import ndimage, sparse
+from scipy.sparse import csgraph
 
 from cocuyo.core import (
     MEMORY,
@@ -23,6 +24,16 @@ N_SECTORS = 2 * _N_DIRECTIONS
 """Sectors of a ring: eight directions, near and far."""
 _SMALLEST_SECTOR = 4  # pixels; fewer are too noisy to be of use
 _LEAST_SHARE = 0.4  # of the ring's changes in an ROI; below, their distribution is unknown
+_STEP_S = 3.0
+"""Half of the time that the light lasts before and after a step, in seconds."""
+_LEAST_STEP = 0.015  # share of the light; less changes a trace by less than a usual transient
+_STEP_SD = 6.0  # of the changes from frame to frame
+_STEP_SUDDEN = 0.6  # share of it that comes from one frame to the next, and that lasts
+_STEP_AGREE = 0.8  # share of the rings that change by half to twice the common step
+_STEP_ROIS, _STEP_LEAST_ROIS = 64, 3  # that are looked at, at most and at least
+_STEP_ROIS_LONG, _STEP_VALUES = 16, 500_000  # of recordings with so many frames that memory counts
+_SAME_SHARE = 0.5  # of the smaller of two ROIs; with more in common their noise would grow twofold
+_LEAST_DIFFERENCE = 0.1  # of mixtures of ROIs, relative to their sum
 _RIDGE = 0.005
 """Pull of the sectors' weights to 0, relative to their mean power. 0.003 to 0.01 give the same
 event F1 within 0.003 on simulated recordings of the split `validation`."""
@@ -52,6 +63,11 @@ class TraceConfig(FrozenConfig):
         description="Weigh the parts of the ring by how they show in the ROI while it is quiet. "
         "Off: the ring's plain mean, which misses light that comes from one side or is focused "
         "above or below the ROI.",
+    )
+    unmix: bool = Field(
+        default=True,
+        description="Part the changes of ROIs that share pixels. Off: each has the light of the "
+        "other in those pixels.",
     )
     max_coefficient: float = Field(
         default=1.3,
@@ -327,6 +343,212 @@ def project(weights: sparse.csr_array, frames: FloatArray) -> FloatArray:
     for i, frame in enumerate(frames):
         values[:, i] = weights @ frame.ravel()
     return values
+
+
+@dataclass(frozen=True)
+class LightStep:
+    """A lasting change of all light from one frame to the next.
+
+    Attributes
+    ----------
+    frame : int
+        First frame in the new light.
+    factor : float
+        New light over old.
+    """
+
+    frame: int
+    factor: float
+
+
+def find_light_steps(
+    raw: FloatArray, neuropil: FloatArray, *, frame_rate_hz: float
+) -> list[LightStep]:
+    """Find where the light of the lamp changed at once and for long.
+
+    Such a step changes each ROI and each ring by the same share, from one frame to the next, and
+    lasts. Transients of a network decay, and change the ROIs by a larger share than the rings.
+
+    Parameters
+    ----------
+    raw, neuropil : ndarray of float32, shape (n_rois, n_frames)
+        ROIs and their rings as read, in camera counts.
+    frame_rate_hz : float
+        Frames per second.
+
+    Returns
+    -------
+    list of LightStep
+        In the order of time; none with fewer than three ROIs or less than 12 s.
+    """
+    width = max(5, round(_STEP_S * frame_rate_hz))
+    n_rois, n_frames = raw.shape
+    if n_rois < _STEP_LEAST_ROIS or n_frames < 4 * width:
+        return []
+    most = int(np.clip(_STEP_VALUES // n_frames, _STEP_ROIS_LONG, _STEP_ROIS))
+    rows = np.unique(np.linspace(0, n_rois - 1, most).astype(int))
+    rows = rows[np.isfinite(raw[rows]).any(axis=1)]  # an ROI may have no pixel
+    both = [np.asarray(traces[rows], np.float32) for traces in (raw, neuropil)]
+    known = np.asarray(np.isfinite(both[0]).all(axis=0) & np.isfinite(both[1]).all(axis=0))
+    both = [interpolate_frames(traces, known) for traces in both]
+    positive = (both[0] > 0).all(axis=1) & (both[1] > 0).all(axis=1)
+    if positive.sum() < _STEP_LEAST_ROIS:
+        return []
+    own, around = (np.log(traces[positive]) for traces in both)
+    common = np.median(around - np.median(around, axis=1, keepdims=True), axis=0)
+    change = np.diff(common)
+    noise = 1.4826 * float(np.median(np.abs(change))) / np.sqrt(2.0)
+    least = max(_STEP_SUDDEN * _LEAST_STEP, _STEP_SD * noise)
+    steps: list[LightStep] = []
+    for t in np.flatnonzero(np.abs(change) > least).tolist():
+        first = t + 1  # in the new light
+        if not 2 * width <= first <= n_frames - 2 * width:
+            continue
+        earlier, before = slice(first - 2 * width, first - width), slice(first - width, first)
+        after, later = slice(first, first + width), slice(first + width, first + 2 * width)
+        size = float(_jump(common, before, after))
+        if not abs(size) >= _LEAST_STEP:
+            continue
+        rings = _jump(around, before, after) / size
+        cells = float(np.median(_jump(own, before, after))) / size
+        if (
+            change[t] / size >= _STEP_SUDDEN
+            and _jump(common, before, later) / size >= _STEP_SUDDEN
+            and _jump(common, earlier, after) / size >= _STEP_SUDDEN
+            and np.mean((rings > 0.5) & (rings < 2.0)) >= _STEP_AGREE
+            and 0.6 < cells < 1.6
+        ):
+            steps.append(LightStep(first, float(np.exp(size))))
+    return steps
+
+
+def _jump(courses: AnyArray, before: slice, after: slice) -> AnyArray:
+    """Median after less median before, of each course."""
+    return np.asarray(
+        np.median(courses[..., after], axis=-1) - np.median(courses[..., before], axis=-1)
+    )
+
+
+def level_light(
+    traces: FloatArray, steps: list[LightStep], *, scratch: Scratch = MEMORY
+) -> FloatArray:
+    """Bring traces to the light in which the recording begins.
+
+    Parameters
+    ----------
+    traces : ndarray of float32, shape (n_rois, n_frames)
+        Camera counts.
+    steps : list of LightStep
+        From `find_light_steps`.
+    scratch : Scratch
+        Where the traces are kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        The traces; themselves where the light did not change.
+    """
+    if not steps:
+        return traces
+    light = np.ones(traces.shape[1], np.float32)
+    for step in steps:
+        light[step.frame :] *= step.factor
+    levelled = scratch.array(traces.shape)
+    for rows in roi_blocks(traces.shape):
+        levelled[rows] = traces[rows] / light
+        scratch.release()
+    return levelled
+
+
+def shared_pixels(footprints: sparse.csr_array) -> sparse.csr_array:
+    """Say which part of each ROI's pixels belongs to others as well.
+
+    Parameters
+    ----------
+    footprints : csr_array, shape (n_rois, n_rows * n_columns)
+        Pixels of each ROI, the surest ROIs first.
+
+    Returns
+    -------
+    csr_array of float32, shape (n_rois, n_rois)
+        Share of the pixels of the row's ROI that the column's has too. Of two that have more than
+        half of the smaller one in common, which may be the same cell, the second is left out.
+    """
+    masks = sparse.csr_array(
+        (np.ones(footprints.nnz, np.float32), footprints.indices, footprints.indptr),
+        shape=footprints.shape,
+    )
+    area = np.maximum(np.diff(footprints.indptr), 1).astype(np.float32)
+    common = sparse.coo_array(masks @ masks.T)
+    i, j = common.coords
+    other = i != j
+    i, j, common = i[other], j[other], common.data[other]
+    same = (common > _SAME_SHARE * np.minimum(area[i], area[j])) & (j < i)
+    doubles = np.zeros(len(area), np.bool_)
+    for second, first in sorted(zip(i[same].tolist(), j[same].tolist(), strict=True)):
+        doubles[second] |= not doubles[first]
+    kept = ~(doubles[i] | doubles[j])
+    return sparse.csr_array(
+        (common[kept] / area[i[kept]], (i[kept], j[kept])), shape=(len(area), len(area))
+    )
+
+
+def unmix_traces(
+    raw: FloatArray,
+    shared: sparse.csr_array,
+    *,
+    frame_rate_hz: float,
+    usable: BoolArray | None = None,
+    config: TraceConfig = TraceConfig(),
+    scratch: Scratch = MEMORY,
+) -> FloatArray:
+    r"""Part the changes of ROIs that have pixels in common.
+
+    A shared pixel shows the sum of its cells. With :math:`S_{ij}` the share of the pixels of ROI
+    i that are also those of j, the mean over i changes by :math:`c_i + \sum_j S_{ij} c_j`, where
+    the :math:`c` are the cells' own changes; this is solved for them in each group of ROIs that
+    hang together. The level of each trace stays, and traces of ROIs that share nothing do.
+
+    Parameters
+    ----------
+    raw : ndarray of float32, shape (n_rois, n_frames)
+        Means over the pixels of each ROI, in camera counts; finite where usable.
+    shared : csr_array of float32, shape (n_rois, n_rois)
+        From `shared_pixels`.
+    frame_rate_hz : float
+        Frames per second.
+    usable : ndarray of bool, shape (n_frames,), optional
+        Frames whose values count; the others are interpolated. All by default.
+    config : TraceConfig
+        Baseline from which changes count.
+    scratch : Scratch
+        Where the traces are kept.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois, n_frames)
+        The traces; `raw` itself where nothing is shared.
+    """
+    if shared.nnz == 0:
+        return raw
+    every = np.ones(raw.shape[1], np.bool_) if usable is None else usable
+    known = finite_frames(raw, every, scratch=scratch)
+    own = scratch.array(raw.shape)
+    for rows in roi_blocks(raw.shape):
+        own[rows] = raw[rows]
+        scratch.release()
+    _, group = csgraph.connected_components(shared, directed=False)
+    for members in np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]):
+        if len(members) == 1:
+            continue
+        mixed = interpolate_frames(raw[members], known)
+        level = running_baseline(mixed, frame_rate_hz=frame_rate_hz, config=config)
+        mixing = np.eye(len(members)) + shared[members][:, members].toarray()
+        # Mixtures that hardly differ stay mixed: parting them would be noise.
+        parting = np.linalg.pinv(mixing, rcond=_LEAST_DIFFERENCE)
+        own[members] = level + parting @ (mixed - level)
+        scratch.release()
+    return own
 
 
 def running_baseline(

@@ -52,6 +52,14 @@ _STANDING_SD = 3.0
 # and the memory of the error and of the steps so measured, frames.
 _TILE = 3.0
 _ERROR_FRAMES = 30
+# A recording counts as still until a frame lies this many standard deviations of its error away,
+# or the mean of the last `_ERROR_FRAMES` frames one (4.5 of its own): noise does so once in 10^5
+# frames.
+_STILL_SD = 6.0
+_STILL_FROM = 8  # first frames placed; fewer do not say whether they move
+# Less motion than this, in pixels of the landmarks, is none: it changes a soma's mean by less than
+# 0.5 %.
+_STILL_PX = 0.02
 # A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
 _MAD_TO_SD = 1.4826
 
@@ -101,7 +109,8 @@ class MotionConfig(FrozenConfig):
         default=True,
         description="template_correlation: reduce the step from frame to frame by the share "
         "that is measurement error, known from two halves of the field. Steadier in dim "
-        "recordings, with a small lag there; no effect in clear ones.",
+        "recordings, with a small lag there; no effect in clear ones. A recording that stands "
+        "still within that error is not moved at all.",
     )
     min_peak_sd: float = Field(
         default=4.5,
@@ -219,6 +228,8 @@ class MotionState:
     _support: FloatArray
     _offset: tuple[float, float]
     _last: tuple[float, float]
+    _still: bool
+    _away: tuple[float, float]
     _error: float
     _step: float
     _brightness: tuple[float, ...]
@@ -302,6 +313,8 @@ def start_motion(
         _support=geometry.support,
         _offset=(0.0, 0.0),
         _last=(0.0, 0.0),
+        _still=False,
+        _away=(0.0, 0.0),
         _error=0.0,
         _step=0.0,
         _brightness=(),
@@ -328,6 +341,8 @@ def start_motion(
             images[0], template, geometry, config, last=(0.0, 0.0), support=start.support
         )
         offset = found.shift if found.good else (0.0, 0.0)
+        if start.still is not None:  # frame 0 lies where the others do, and they know it better
+            offset = start.still
         first_bytes = _to_bytes(images[0])
     return replace(
         state,
@@ -339,6 +354,7 @@ def start_motion(
         _support=start.support,
         _offset=offset,
         _last=offset,
+        _still=config.shrink and start.still is not None,
         _error=start.error,
         _step=start.step,
         _confidences=start.confidences[-_CONFIDENCE_FRAMES:],
@@ -631,7 +647,11 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
     if not good:
         return _Placed(kept, found.confidence, flags | FLAG_UNPLACED), state
     if config.method == "template_correlation" and config.shrink:
+        measured = found.shift
         found, state = _shrink(found, state)
+        if state._still:
+            state = _watch(measured, state, flash=flash)
+            found = replace(found, shift=state._offset) if state._still else found
     state = replace(state, _last=found.shift)
     if config.method == "lucas_kanade":
         state = replace(state, _previous=_to_bytes(image))
@@ -657,6 +677,17 @@ def _shrink(found: _Found, state: MotionState) -> tuple[_Found, MotionState]:
     share = max(0.0, 1.0 - error / usual) if usual > 0 else 1.0
     shift = (state._last[0] + share * dy, state._last[1] + share * dx)
     return replace(found, shift=shift), state
+
+
+def _watch(shift: tuple[float, float], state: MotionState, *, flash: bool) -> MotionState:
+    """Say whether a recording that stood still up to this frame still does."""
+    rate = 1.0 / _ERROR_FRAMES
+    dy, dx = shift[0] - state._offset[0], shift[1] - state._offset[1]
+    away_y, away_x = state._away
+    away = (away_y + rate * (dy - away_y), away_x + rate * (dx - away_x))
+    error = max(state._error, _STILL_PX**2)
+    moved = max((dy * dy + dx * dx) / _STILL_SD**2, away[0] ** 2 + away[1] ** 2) > error
+    return replace(state, _away=away, _still=flash or not moved)
 
 
 def _in_pixels(shift: tuple[float, float], state: MotionState) -> tuple[float, float]:
@@ -933,6 +964,8 @@ class _Start:
     error: float
     step: float
     confidences: tuple[float, ...]
+    still: tuple[float, float] | None
+    """Where all of the frames lie within their error; None where they do not."""
 
 
 def _build_template(
@@ -975,7 +1008,21 @@ def _build_template(
     good = [one for one in found if one.good]
     error = float(np.mean([one.error for one in good])) if good else 0.0
     steps = np.diff([one.shift for one in good], axis=0) if len(good) > 1 else np.zeros((1, 2))
-    return _Start(template, support, standing, error, float(np.mean(steps**2)), confidences)
+    still = _common_place([one.shift for one in good], error)
+    return _Start(template, support, standing, error, float(np.mean(steps**2)), confidences, still)
+
+
+def _common_place(shifts: list[tuple[float, float]], error: float) -> tuple[float, float] | None:
+    """Mean of shifts that differ by no more than their error; None where they differ by more."""
+    if len(shifts) < _STILL_FROM:
+        return None
+    centre = np.mean(shifts, axis=0)
+    square = (np.array(shifts) - centre) ** 2
+    error = max(error, _STILL_PX**2)
+    # Twice the error: the error itself is known to within a third from so few frames.
+    if square.mean() > 2.0 * error or square.sum(axis=1).max() > _STILL_SD**2 * error:
+        return None
+    return float(centre[0]), float(centre[1])
 
 
 def _standing(images: list[FloatArray], found: list[_Found], template: _Template) -> FloatArray:

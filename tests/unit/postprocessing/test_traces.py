@@ -11,12 +11,16 @@ from cocuyo.postprocessing import (
     TraceConfig,
     averaging_weights,
     correct_traces,
+    find_light_steps,
     interpolate_frames,
+    level_light,
     project,
     ring_sectors,
     ring_weights,
     running_baseline,
     sector_shares,
+    shared_pixels,
+    unmix_traces,
     weigh_sectors,
 )
 
@@ -398,3 +402,126 @@ def test_weighed_sectors_give_the_weighed_mean_of_their_traces():
     weights = weigh_sectors(sectors, shares, around)
     expected = [shares[0] @ (sectors @ frame)[:N_SECTORS], (around @ frame)[1]]
     np.testing.assert_allclose(weights @ frame, expected, rtol=1e-5)
+
+
+def overlapping():
+    """Two cells that share pixels and one alone: masks, their own courses, means over the masks."""
+    masks = [cell((20, 16)), cell((20, 22)), cell((20, 40))]
+    courses = 80 * np.stack(
+        [
+            transients(N_FRAMES, onsets, decay_s=1.0)
+            for onsets in ((60, 200, 330), (100, 210, 400), (50, 260))
+        ]
+    )
+    rows = footprints(*masks)
+    light = np.stack([mask.ravel() for mask in masks]).astype(np.float32)
+    frames = 500 + courses.T @ light
+    return rows, courses, np.asarray(rows @ frames.T, np.float32)
+
+
+def test_shared_pixels_are_shares_of_the_rows_own_pixels():
+    large, small = cell((20, 16), 5), cell((20, 22), 3)
+    common = int((large & small).sum())
+    shared = shared_pixels(footprints(large, small, cell((20, 40)))).toarray()
+    assert common > 0
+    assert shared[0, 1] == pytest.approx(common / large.sum())
+    assert shared[1, 0] == pytest.approx(common / small.sum())
+    assert shared.sum() == pytest.approx(shared[0, 1] + shared[1, 0])
+
+
+def test_of_two_that_are_nearly_the_same_the_second_has_no_part():
+    first, again, neighbour = cell((20, 16)), cell((20, 17)), cell((20, 22))
+    shared = shared_pixels(footprints(first, again, neighbour)).toarray()
+    assert shared[0, 2] > 0
+    assert not shared[1].any()
+    assert not shared[:, 1].any()
+
+
+def test_rois_that_share_pixels_get_their_own_changes():
+    rows, courses, raw = overlapping()
+    mixed = np.corrcoef(np.concatenate([raw, courses]))
+    assert mixed[0, 4] > 0.1  # each shows the other
+    own = unmix_traces(raw, shared_pixels(rows), frame_rate_hz=RATE_HZ)
+    changes = own - np.median(own, axis=1, keepdims=True)
+    np.testing.assert_allclose(changes, courses, atol=6)
+    np.testing.assert_array_equal(own[2], raw[2])
+    np.testing.assert_allclose(np.median(own, axis=1), np.median(raw, axis=1), rtol=0.01)
+
+
+def test_parting_does_not_blow_up_the_noise():
+    rows, _, raw = overlapping()
+    noisy = raw + np.stack([noise(seed=i) for i in range(3)]).astype(np.float32)
+    shared = shared_pixels(rows)
+    parted = unmix_traces(noisy, shared, frame_rate_hz=RATE_HZ)
+    clean = unmix_traces(raw, shared, frame_rate_hz=RATE_HZ)
+    assert np.std(parted - clean) < 1.5 * 2.0
+
+
+def test_rois_apart_are_left_as_they_are():
+    raw = np.random.default_rng(0).normal(500, 5, (2, N_FRAMES)).astype(np.float32)
+    shared = shared_pixels(footprints(cell((20, 10)), cell((20, 40))))
+    assert unmix_traces(raw, shared, frame_rate_hz=RATE_HZ) is raw
+
+
+def lit(*, light=None, burst=None, n=8):
+    """ROIs brighter than their rings in changing light, and a transient of the network in them."""
+    random = np.random.default_rng(3)
+    levels = random.uniform(800, 2000, (n, 1))
+    around = random.uniform(400, 700, (n, 1))
+    course = np.ones(N_FRAMES) if light is None else light
+    wave = np.zeros(N_FRAMES) if burst is None else transients(N_FRAMES, burst, decay_s=1.5)
+    own = levels * (1 + 0.3 * wave) * course + random.normal(0, 4, (n, N_FRAMES))
+    ring = around * (1 + 0.05 * wave) * course + random.normal(0, 1, (n, N_FRAMES))
+    return own.astype(np.float32), ring.astype(np.float32)
+
+
+@pytest.mark.parametrize("factor", [0.94, 1.1, 0.7])
+def test_a_step_of_the_light_is_found_at_its_frame_and_levelled(factor):
+    light = np.where(np.arange(N_FRAMES) < 300, 1.0, factor)
+    raw, ring = lit(light=light, burst=(100, 400))
+    (step,) = find_light_steps(raw, ring, frame_rate_hz=RATE_HZ)
+    assert step.frame == 300
+    assert step.factor == pytest.approx(factor, rel=0.005)
+    level = level_light(raw, [step])
+    assert level[:, 310:380].mean() == pytest.approx(level[:, 200:290].mean(), rel=0.005)
+    np.testing.assert_array_equal(level[:, :300], raw[:, :300])
+
+
+def test_steps_follow_each_other():
+    light = np.ones(N_FRAMES)
+    light[150:300], light[300:] = 0.9, 1.05
+    found = find_light_steps(*lit(light=light), frame_rate_hz=RATE_HZ)
+    assert [step.frame for step in found] == [150, 300]
+    assert found[0].factor * found[1].factor == pytest.approx(1.05, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "light",
+    [
+        np.ones(N_FRAMES),
+        np.exp(-np.linspace(0, 0.5, N_FRAMES)),  # bleaching
+        np.where(np.abs(np.arange(N_FRAMES) - 200) < 2, 1.5, 1.0),  # a flash
+        np.where((np.arange(N_FRAMES) > 200) & (np.arange(N_FRAMES) < 225), 0.9, 1.0),  # 3 s
+        1 + 0.1 * np.clip((np.arange(N_FRAMES) - 200) / 40, 0, 1),  # slowly, over 5 s
+    ],
+)
+def test_bleaching_flashes_and_slow_changes_are_no_steps(light):
+    assert find_light_steps(*lit(light=light), frame_rate_hz=RATE_HZ) == []
+
+
+def test_a_burst_of_the_network_is_no_step_of_the_light():
+    raw, ring = lit(burst=(120, 240, 245, 250, 255, 260, 360))
+    assert find_light_steps(raw, ring, frame_rate_hz=RATE_HZ) == []
+
+
+def test_a_step_in_one_roi_or_in_too_few_is_none_of_the_light():
+    raw, ring = lit()
+    raw[2, 240:] *= 0.8
+    assert find_light_steps(raw, ring, frame_rate_hz=RATE_HZ) == []
+    light = np.where(np.arange(N_FRAMES) < 300, 1.0, 0.9)
+    assert find_light_steps(*lit(light=light, n=2), frame_rate_hz=RATE_HZ) == []
+
+
+def test_without_steps_traces_are_not_copied():
+    raw, _ = lit()
+    assert level_light(raw, []) is raw

@@ -323,7 +323,39 @@ def test_no_frames_leave_the_state_as_it_was(moving):
 
 
 def test_shrinking_steadies_a_dim_still_recording_and_leaves_a_clear_moving_one(moving):
-    still = film(np.zeros((60, 2)), photons=15)
-    assert np.std(place(still).shifts) < 0.9 * np.std(place(still, shrink=False).shifts)
+    truth = np.zeros((150, 2))
+    truth[10:] = 2.0  # it counts as moving from then on
+    still = film(truth, photons=15)
+    steady, shaken = place(still).shifts[100:], place(still, shrink=False).shifts[100:]
+    assert 0 < np.std(steady - steady.mean(axis=0)) < 0.9 * np.std(shaken - shaken.mean(axis=0))
     movie, _ = moving
     assert rms(place(movie).shifts, place(movie, shrink=False).shifts) < 0.02
+
+
+@pytest.mark.parametrize("photons", [1000, 100, 15])
+def test_a_recording_that_stands_still_is_not_moved_at_all(photons):
+    gain = np.exp(-np.linspace(0, 0.4, 120))
+    gain[70] = 1.6
+    movie = film(np.zeros((120, 2)), photons=photons, gain=gain)
+    assert not place(movie).shifts.any()
+    assert place(movie, shrink=False).shifts.any()
+
+
+@pytest.mark.parametrize("photons", [1000, 15])
+def test_a_recording_that_stood_still_is_followed_as_soon_as_it_moves(photons):
+    truth = np.zeros((150, 2))
+    truth[60:64] = (1.5, -1.0)
+    truth[90:, 0] = np.linspace(0, 0.6, 60)
+    motion = place(film(truth, photons=photons))
+    assert not motion.shifts[:60].any()
+    assert rms(motion.shifts, truth) <= (0.03 if photons == 1000 else 0.1)
+
+
+def test_drift_below_the_error_of_a_frame_is_followed_in_time():
+    truth = np.zeros((300, 2))
+    truth[:, 1] = np.linspace(0, 0.5, 300)
+    movie = film(truth, photons=15)
+    found, measured = place(movie).shifts, place(movie, shrink=False).shifts
+    assert np.std(measured[:, 0]) > 0.1
+    assert rms(found, truth) <= rms(measured, truth)
+    assert abs(found[-20:, 1].mean() - truth[-20:, 1].mean()) <= 0.1
