@@ -1677,7 +1677,7 @@ def _describe_plan(planned: "Sequence[Planned]", place: "Workplace") -> str:
         will = p.state == "to do" and not p.problem
         what = f"to do: {p.why}" if p.state == "to do" else p.state
         if p.problem or p.state == "failed":
-            what = f"cannot be read: {p.problem}" if p.problem else f"failed before: {p.why}"
+            what = f"cannot be used: {p.problem}" if p.problem else f"failed before: {p.why}"
         rows.append(
             (
                 f"{p.name} ({p.n_recordings} recordings)" if several else p.name,
@@ -1700,14 +1700,16 @@ def _describe_plan(planned: "Sequence[Planned]", place: "Workplace") -> str:
         "  ".join([*(row[i].ljust(widths[i]) for i in shown[:-1]), row[7]]).rstrip() for row in rows
     ]
     to_do = [p for p in planned if p.state == "to do" and not p.problem]
+    if not to_do:
+        return "\n".join([*lines, "", f"{_count_to_do(planned)} to do."])
     total = sum(p.task.cost for p in to_do)
     summary = f"{_count_to_do(planned)} to do, by {place.describe()}: "
     if place.n_at_once:
-        longest = max((p.task.cost for p in to_do), default=0.0)
+        longest = max(p.task.cost for p in to_do)
         summary += f"about {_duration(max(total / place.n_at_once, longest))}"
     else:
         summary += f"about {_duration(total)} of one core"
-    most = max((p.task.memory_mb for p in to_do), default=0.0)
+    most = max(p.task.memory_mb for p in to_do)
     summary += f", at most {most / 1000:.1f} GB for a recording (rough; the first ones tell more)."
     return "\n".join([*lines, "", summary])
 

@@ -34,7 +34,7 @@ _KNOWN = (*_OWN, *Reading.model_fields)
 _NO_MOVIES = PICTURE_SUFFIXES | {".mat"}
 _STORES = frozenset((".zarr",))  # folders that are read as one file
 # What a result keeps once to open its recordings again, and what the first one decides for all.
-_IN_ONE_WAY = (*READING_CHOICES, "diameter_um")
+_IN_ONE_WAY = (*(name for name in READING_CHOICES if name != "frames"), "diameter_um")
 # Columns of summary.csv: a label of the same name would make two.
 _NUMBERS = ("frame_rate_hz", "pixel_size_um", "diameter_um")
 
@@ -153,9 +153,17 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
 
 
 def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Give each folder with its files, in natural order; results are not recordings."""
-    for place, folders, files in os.walk(root):
-        here = Path(place)
+    """Give each folder with its files, in natural order; results are not recordings.
+
+    Links to folders are followed, but no folder is gone through twice.
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        here, real = Path(place), os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         exports = {
             name
             for folder in folders
@@ -421,8 +429,6 @@ def _require_together(before: Sequence[Entry], entry: Entry, first_place: str, p
 def _said(value: object) -> str:
     if value is None:
         return "not given"
-    if isinstance(value, tuple):
-        return repr(":".join("" if end is None else str(end) for end in value))
     return repr(value)
 
 

@@ -249,6 +249,24 @@ def test_a_mask_counts_in_the_coordinates_of_the_first(batch, slice1, out, tmp_p
     assert not (after.mask() & (mask > 0)).any()
 
 
+def test_each_recording_may_leave_out_other_frames(batch, slice1, out, tmp_path):
+    from cocuyo.io import reopen_recording
+
+    source = tmp_path / "list.csv"
+    text = "recording,experiment,frames\nin/slice1_before.tif,e,10:\nin/slice1_after.tif,e,:90\n"
+    source.write_text(text, encoding="utf-8")
+    batch(source=source)
+    result = Result.load(out / "recordings" / "e")
+    assert [part.n_frames for part in result.parts] == [110, 90]
+    movie = reopen_recording(result, out / "recordings" / "e").movie
+    frames = [tifffile.imread(path) for path in reversed(slice1)]
+    np.testing.assert_array_equal(movie.read(105, 115)[:5], frames[0][115:])
+    np.testing.assert_array_equal(movie.read(105, 115)[5:], frames[1][:5])
+    assert [p.state for p in batch(source=source)[1]] == ["done"]
+    source.write_text(text.replace("10:", "9:"), encoding="utf-8")
+    assert batch(source=source)[1][0].why == "settings or model changed"
+
+
 def test_a_killed_experiment_goes_on_with_the_maps_of_its_first_recordings(
     batch, slice1, executor, out
 ):

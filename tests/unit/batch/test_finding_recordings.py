@@ -1,6 +1,7 @@
 """Which recordings a batch finds, and what a list says of them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,16 @@ def test_the_folder_of_the_batch_is_left_out(place, tmp_path):
     root = place("a.tif", "out/b.tif")
     found = find_recordings(root, out=root / "out")
     assert [e.name for e in found] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_to_folders_are_followed_once(place, look, tmp_path):
+    root = place("day1/a.tif")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.tif").touch()
+    (root / "day2").symlink_to(tmp_path / "elsewhere")
+    (root / "day1" / "again").symlink_to(root)
+    assert [e.name for e in look(root)] == ["day1__a", "day2__b"]
 
 
 def test_recordings_that_differ_by_their_suffix_keep_it(place, look):
@@ -238,7 +249,7 @@ def test_rows_of_one_file_name_get_different_names(listed):
             "recording,experiment,channel\nx.tif,e,0\ny.tif,,1\nz.tif,e,1\n",
             "Row 4 .*channel is 1, and 0 in Row 2 .* are read in one way",
         ),
-        ("recording,experiment,frames\nx.tif,e,\ny.tif,e,9:\n", "is '9:', and not given in Row"),
+        ("recording,experiment,axes\nx.tif,e,\ny.tif,e,TYX\n", "is 'TYX', and not given in Row"),
         ("recording,experiment,diameter_um\nx.tif,e,9\ny.tif,e,\n", "diameter_um is not given"),
         ("recording,experiment,exclude\nx.tif,e,\ny.tif,e,m.png\n", "Row 3 .*exclude is not that"),
         ("recording,experiment,animal\nx.tif,e,a\ny.tif,e,b\n", "Row 3 .*the animal is 'b'"),
