@@ -23,6 +23,7 @@ from cocuyo.batch.work import disk_is_full
 from cocuyo.core import CocuyoError, Progress, ResultError
 from cocuyo.io.atomic import write_json
 from cocuyo.io.results import cannot_write, check_writable
+from cocuyo.pipeline import LAST_STAGE
 
 BATCH_FILE, BATCH_FORMAT = "batch.json", "cocuyo-batch"
 _TRIES = 3
@@ -283,17 +284,17 @@ def share_done(progress: Progress) -> float:
     float
         In [0, 1]; rough, since stages take unlike times.
     """
-    before, n = 0, 1
     of_experiment = re.fullmatch(r"(.+) \(recording (\d+) of (\d+)\)", progress.stage)
     stage = of_experiment[1] if of_experiment else progress.stage
-    if of_experiment and stage != "extracting traces":  # the last pass over them all
-        before, n = int(of_experiment[2]) - 1, int(of_experiment[3])
     if stage in ("starting", "comparing fields"):
         return 0.0
-    done = (1 + _SEGMENTING) / 2
+    share = (1 + _SEGMENTING) / 2
     if stage == "segmenting":
-        done = _SEGMENTING * progress.done / max(1, progress.total)
-    return (before + done) / n
+        share = _SEGMENTING * progress.done / max(1, progress.total)
+    if of_experiment and stage != LAST_STAGE:
+        number, n = int(of_experiment[2]), int(of_experiment[3])
+        share = _SEGMENTING * (number - 1 + share) / n
+    return share
 
 
 def run_batch(

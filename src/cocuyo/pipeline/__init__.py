@@ -11,6 +11,7 @@ from cocuyo.pipeline.curate import (
 )
 from cocuyo.pipeline.expect import Expected, expect, expected_cost
 from cocuyo.pipeline.experiment import (
+    LAST_STAGE,
     Merged,
     merge_candidates,
     require_alike,
@@ -41,6 +42,7 @@ from cocuyo.pipeline.srname import blob_labels
 
 __all__ = [
     "FORMAT_VERSION",
+    "LAST_STAGE",
     "PRESETS",
     "Analysis",
     "Expected",
