@@ -9,6 +9,8 @@ import pytest
 from cocuyo.batch import Reading, Search, find_recordings
 from cocuyo.core import RecordingError, SettingsError
 
+V4_FILES = ("0.avi", "1.avi", "timeStamps.csv")
+
 
 @pytest.fixture
 def place(tmp_path):
@@ -108,6 +110,25 @@ def test_with_a_pattern_the_parts_of_a_folder_are_those_that_fit_in_natural_orde
     root = place("s1/msCam10.avi", "s1/msCam2.avi", "s1/behavCam1.avi")
     (entry,) = look(root, each="folder", files=("msCam*.avi",))
     assert entry.paths == (str(root / "s1/msCam2.avi"), str(root / "s1/msCam10.avi"))
+
+
+def test_parts_that_are_all_of_a_folder_stand_for_it_with_its_times(place, look):
+    root = place("s1/msCam1.avi", "s1/msCam2.avi", "s1/behavCam1.avi", "s1/timestamp.dat")
+    (entry,) = look(root, each="folder", files=("msCam*.avi",))
+    assert entry.paths == (str(root / "s1"),)
+    (entry,) = look(root, each="folder", files=("msCam1.avi",))
+    assert entry.paths == (str(root / "s1/msCam1.avi"),)
+
+
+def test_a_camera_that_watches_the_animal_is_no_recording(place, look):
+    root = place(*(f"s1/{name}/{file}" for name in ("Scope", "BehavCam") for file in V4_FILES))
+    assert [e.name for e in look(root, each="folder")] == ["s1__Scope"]
+
+
+def test_a_list_that_is_no_text_is_refused(look, tmp_path):
+    (tmp_path / "slice.tif").write_bytes(b"II*\x00\xff\xfe")
+    with pytest.raises(SettingsError, match=r"in Excel: CSV UTF-8.* cocuyo run"):
+        look(tmp_path / "slice.tif")
 
 
 def test_groups_and_experiments_come_from_folders_or_from_a_pattern(place, look):
