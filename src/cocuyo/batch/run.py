@@ -29,6 +29,7 @@ BATCH_FILE, BATCH_FORMAT = "batch.json", "cocuyo-batch"
 _TRIES = 3
 """Attempts at a recording whose process dies: twice may be chance."""
 _PAGES_S = 60.0
+_NAMED = 5  # results that a sentence names
 _SEGMENTING = 0.8  # share of a recording's work after which the first pass is over, roughly
 
 
@@ -303,7 +304,6 @@ def run_batch(
     *,
     folder: Path,
     n_threads: int,
-    notes: Sequence[str] = (),
     show: Show = lambda snapshot: None,
 ) -> BatchCounts:
     """Analyse what is to do and write the tables and pages of the batch.
@@ -318,8 +318,6 @@ def run_batch(
         The folder of the batch, which `start_folder` has made.
     n_threads : int
         Threads for each recording.
-    notes : sequence of str
-        What the index is to say.
     show : callable, optional
         Called about twice a second; may raise to stop the work.
 
@@ -341,7 +339,7 @@ def run_batch(
         records={p.name: p.record for p in planned if p.record is not None and p.state != "to do"},
         tasks={p.name: replace(p.task, n_threads=n_threads) for p in planned},
         waiting={p.name for p in to_do},
-        notes=list(notes),
+        notes=_left_over(folder, planned),
     )
     try:
         try:
@@ -369,6 +367,21 @@ def run_batch(
     show(book.snapshot(None, time.monotonic() - started))  # the executor has gone home
     count = book.count()
     return BatchCounts(count["done"], count["failed"], book.n_now)
+
+
+def _left_over(folder: Path, planned: Sequence[Planned]) -> list[str]:
+    """Name results of earlier starts that this one does not list: nothing is removed."""
+    listed = {p.name for p in planned}
+    found = (path.name for path in (folder / RESULTS).iterdir() if not path.name.startswith("."))
+    names = sorted(name for name in found if name not in listed)
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [
+        f"The folder {RESULTS} also holds results of earlier starts that are not listed here, as "
+        "their recordings were not found or are analysed otherwise now: "
+        f"{', '.join(names[:_NAMED])}{more}."
+    ]
 
 
 def _serve(book: _Book, executor: Executor, started: float, show: Show) -> None:

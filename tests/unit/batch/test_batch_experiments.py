@@ -177,10 +177,13 @@ def test_an_experiment_is_done_again_when_any_of_its_recordings_changed(batch, f
 
 def test_taken_alone_before_they_are_analysed_anew_together(batch, slice1, out):
     batch()
+    assert "earlier starts" not in (out / "index.html").read_text("utf-8")
     counts, planned, _ = batch(search=TOGETHER)
     assert [(p.name, p.why) for p in planned] == [("slice1", "new")]
     assert counts.n_now == len(slice1)
     assert {r["result"] for r in rows_of(out / "summary.csv")} == {"recordings/slice1"}
+    page = (out / "index.html").read_text("utf-8")
+    assert "are analysed otherwise now: slice1_after, slice1_before." in page
 
 
 def test_a_broken_recording_fails_its_experiment_and_no_other(batch, field, slice1, out):
