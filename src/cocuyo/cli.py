@@ -1428,8 +1428,8 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--animal",
                 default="",
                 metavar="RULE",
-                help="Animal, slice or culture that a recording comes from: the unit of observation "
-                "when groups are compared; rules as for --group.",
+                help="Animal, slice or culture that a recording comes from: the unit of "
+                "observation when groups are compared; rules as for --group.",
             ),
             click.option(
                 "--preset",
