@@ -1608,8 +1608,8 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--animal",
                 default="",
                 metavar="RULE",
-                help="Animal, slice or culture that a recording comes from, which groups count; "
-                "rules as for --group.",
+                help="Animal, slice or culture that a recording comes from: the unit of "
+                "observation when groups are compared; rules as for --group.",
             ),
             click.option(
                 "--preset",
@@ -1857,7 +1857,7 @@ def _describe_plan(planned: "Sequence[Planned]", place: "Workplace") -> str:
         will = p.state == "to do" and not p.problem
         what = f"to do: {p.why}" if p.state == "to do" else p.state
         if p.problem or p.state == "failed":
-            what = f"cannot be read: {p.problem}" if p.problem else f"failed before: {p.why}"
+            what = f"cannot be used: {p.problem}" if p.problem else f"failed before: {p.why}"
         rows.append(
             (
                 f"{p.name} ({p.n_recordings} recordings)" if several else p.name,
@@ -1880,14 +1880,16 @@ def _describe_plan(planned: "Sequence[Planned]", place: "Workplace") -> str:
         "  ".join([*(row[i].ljust(widths[i]) for i in shown[:-1]), row[7]]).rstrip() for row in rows
     ]
     to_do = [p for p in planned if p.state == "to do" and not p.problem]
+    if not to_do:
+        return "\n".join([*lines, "", f"{_count_to_do(planned)} to do."])
     total = sum(p.task.cost for p in to_do)
     summary = f"{_count_to_do(planned)} to do, by {place.describe()}: "
     if place.n_at_once:
-        longest = max((p.task.cost for p in to_do), default=0.0)
+        longest = max(p.task.cost for p in to_do)
         summary += f"about {_duration(max(total / place.n_at_once, longest))}"
     else:
         summary += f"about {_duration(total)} of one core"
-    most = max((p.task.memory_mb for p in to_do), default=0.0)
+    most = max(p.task.memory_mb for p in to_do)
     summary += f", at most {most / 1000:.1f} GB for a recording (rough; the first ones tell more)."
     return "\n".join([*lines, "", summary])
 

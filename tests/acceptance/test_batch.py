@@ -51,7 +51,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(cocuyo, state_of, fo
     assert head.split() == ["recording", "frames", "size", "memory", "time", "what"]
     assert first.split()[:6] == ["drug__a", "40", "72", "x", "64", "0.3"]
     assert first.endswith("to do: new")
-    assert "cannot be read" in second
+    assert "cannot be used" in second
     assert total.startswith("1 of 2 recordings to do, by 1 process of ")
     assert "at most 0.3 GB for a recording" in total
 

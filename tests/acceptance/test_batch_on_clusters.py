@@ -193,6 +193,20 @@ def test_slurm_gives_what_this_machine_gives(recordings, here, tmp_path):
     expect_equal(here, tmp_path / "out")
 
 
+@pytest.mark.skipif(not (IS_ROOT and shutil.which("sbatch")), reason="needs root and slurm-wlm")
+def test_what_slurm_refuses_is_one_line_and_ends_the_batch(few, tmp_path):
+    slurm = tmp_path / "slurm"
+    subprocess.run([TOOLS / "start_slurm.sh", "start", slurm], check=True)
+    try:
+        env = {**os.environ, "SLURM_CONF": str(slurm / "slurm.conf")}
+        status, said = finish(few, tmp_path / "out", "--slurm", "--partition", "nope", env=env)
+    finally:
+        subprocess.run([TOOLS / "start_slurm.sh", "stop", slurm], check=True)
+    assert status == 1
+    assert "Traceback" not in said
+    assert "SLURM takes no such job (invalid partition specified: nope;" in said.splitlines()[-1]
+
+
 def test_a_worker_that_is_killed_has_its_recording_done_by_the_other(
     few, few_here, dask, started, tmp_path
 ):

@@ -330,6 +330,8 @@ class DaskExecutor:
     ----------
     address : str or cluster
         Address of the scheduler (``tcp://...``), or a cluster object of `distributed`.
+    refused : callable, optional
+        Says why no worker will ever come; empty while there is hope.
     timeout_s : float
         How long to wait for the scheduler when connecting, in seconds.
 
@@ -341,7 +343,10 @@ class DaskExecutor:
         If the scheduler does not answer.
     """
 
-    def __init__(self, address: Any, *, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, address: Any, *, refused: Callable[[], str] = str, timeout_s: float = 20.0
+    ) -> None:
+        self._refused = refused
         try:
             from distributed import Client
         except ImportError as error:
@@ -397,7 +402,7 @@ class DaskExecutor:
         Raises
         ------
         ExecutorLostError
-            If the scheduler has gone.
+            If the scheduler has gone, or no worker will ever come.
         """
         ended = _drain(self._ended, timeout_s)
         for outcome in ended:
@@ -408,6 +413,8 @@ class DaskExecutor:
         if not ended and (lost or self._client.status != "running"):
             msg = f"The Dask scheduler at {self._where} has gone"
             raise ExecutorLostError(msg)
+        if reason := self._refused():
+            raise ExecutorLostError(reason)
         return ended
 
     def progress(self) -> dict[str, Progress]:

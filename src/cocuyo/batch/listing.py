@@ -17,7 +17,8 @@ from cocuyo.batch.settings import Entry, Reading
 from cocuyo.core import RecordingError, SettingsError
 from cocuyo.io import READING_CHOICES
 from cocuyo.io.export import export_names
-from cocuyo.io.readers import FORMATS_READ, recording_suffixes
+from cocuyo.io.miniscope import watches_animal
+from cocuyo.io.readers import FORMATS_READ, find_reader, recording_suffixes
 from cocuyo.io.sources import PICTURE_SUFFIXES, natural_key
 
 _FRAMES = re.compile(r"\s*(-?\d*)\s*:\s*(-?\d*)\s*")
@@ -34,7 +35,7 @@ _KNOWN = (*_OWN, *Reading.model_fields)
 _NO_MOVIES = PICTURE_SUFFIXES | {".mat"}
 _STORES = frozenset((".zarr",))  # folders that are read as one file
 # What a result keeps once to open its recordings again, and what the first one decides for all.
-_IN_ONE_WAY = (*READING_CHOICES, "diameter_um")
+_IN_ONE_WAY = (*(name for name in READING_CHOICES if name != "frames"), "diameter_um")
 # Columns of summary.csv: a label of the same name would make two.
 _NUMBERS = ("frame_rate_hz", "pixel_size_um", "diameter_um")
 
@@ -126,9 +127,9 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
         if search.each == "file":
             found += [(file, (str(file),)) for file in chosen]
             continue
-        if chosen:
-            parts = tuple(map(str, chosen)) if search.files else (str(folder),)
-            found.append((folder, parts))
+        if chosen and not watches_animal(folder):
+            whole = not search.files or _is_whole(folder, chosen, known)
+            found.append((folder, (str(folder),) if whole else tuple(map(str, chosen))))
     names = _names([_below(path, root) for path, _ in found])
     entries = [
         Entry(
@@ -153,9 +154,17 @@ def _of_folder(root: Path, search: Search, reading: Reading, out: Path) -> list[
 
 
 def _walk(root: Path, out: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Give each folder with its files, in natural order; results are not recordings."""
-    for place, folders, files in os.walk(root):
-        here = Path(place)
+    """Give each folder with its files, in natural order; results are not recordings.
+
+    Links to folders are followed, but no folder is gone through twice.
+    """
+    seen: set[str] = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        here, real = Path(place), os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         exports = {
             name
             for folder in folders
@@ -200,6 +209,15 @@ def _wanted(file: Path, patterns: Sequence[str], known: frozenset[str]) -> bool:
     if patterns:
         return any(file.match(pattern) for pattern in patterns)
     return file.suffix.lower() in known
+
+
+def _is_whole(folder: Path, chosen: Sequence[Path], known: frozenset[str]) -> bool:
+    """Whether some movies are all that a folder is read from: it may hold their times as well."""
+    try:
+        files = find_reader(folder)[0].files(folder)
+    except RecordingError:
+        return False
+    return {file for file in files if file.suffix.lower() in known} == set(chosen)
 
 
 def _rule(option: str, rule: str) -> str | re.Pattern[str]:
@@ -290,7 +308,10 @@ def _read_table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        msg = f"{path} cannot be read as a list ({error}); give a CSV file in UTF-8, or a folder."
+        msg = (
+            f"{path} cannot be read as a list ({error}); give a CSV file in UTF-8 (in Excel: CSV "
+            "UTF-8), or a folder. A single recording is for cocuyo run."
+        )
         raise SettingsError(msg) from None
     lines = text.splitlines()
     first = lines[0] if lines else ""
@@ -421,8 +442,6 @@ def _require_together(before: Sequence[Entry], entry: Entry, first_place: str, p
 def _said(value: object) -> str:
     if value is None:
         return "not given"
-    if isinstance(value, tuple):
-        return repr(":".join("" if end is None else str(end) for end in value))
     return repr(value)
 
 

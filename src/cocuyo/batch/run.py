@@ -23,11 +23,13 @@ from cocuyo.batch.work import disk_is_full
 from cocuyo.core import CocuyoError, Progress, ResultError
 from cocuyo.io.atomic import write_json
 from cocuyo.io.results import cannot_write, check_writable
+from cocuyo.pipeline import LAST_STAGE
 
 BATCH_FILE, BATCH_FORMAT = "batch.json", "cocuyo-batch"
 _TRIES = 3
 """Attempts at a recording whose process dies: twice may be chance."""
 _PAGES_S = 60.0
+_NAMED = 5  # results that a sentence names
 _SEGMENTING = 0.8  # share of a recording's work after which the first pass is over, roughly
 
 
@@ -283,17 +285,17 @@ def share_done(progress: Progress) -> float:
     float
         In [0, 1]; rough, since stages take unlike times.
     """
-    before, n = 0, 1
     of_experiment = re.fullmatch(r"(.+) \(recording (\d+) of (\d+)\)", progress.stage)
     stage = of_experiment[1] if of_experiment else progress.stage
-    if of_experiment and stage != "extracting traces":  # the last pass over them all
-        before, n = int(of_experiment[2]) - 1, int(of_experiment[3])
     if stage in ("starting", "comparing fields"):
         return 0.0
-    done = (1 + _SEGMENTING) / 2
+    share = (1 + _SEGMENTING) / 2
     if stage == "segmenting":
-        done = _SEGMENTING * progress.done / max(1, progress.total)
-    return (before + done) / n
+        share = _SEGMENTING * progress.done / max(1, progress.total)
+    if of_experiment and stage != LAST_STAGE:
+        number, n = int(of_experiment[2]), int(of_experiment[3])
+        share = _SEGMENTING * (number - 1 + share) / n
+    return share
 
 
 def run_batch(
@@ -302,7 +304,6 @@ def run_batch(
     *,
     folder: Path,
     n_threads: int,
-    notes: Sequence[str] = (),
     show: Show = lambda snapshot: None,
 ) -> BatchCounts:
     """Analyse what is to do and write the tables and pages of the batch.
@@ -317,8 +318,6 @@ def run_batch(
         The folder of the batch, which `start_folder` has made.
     n_threads : int
         Threads for each recording.
-    notes : sequence of str
-        What the index is to say.
     show : callable, optional
         Called about twice a second; may raise to stop the work.
 
@@ -340,7 +339,7 @@ def run_batch(
         records={p.name: p.record for p in planned if p.record is not None and p.state != "to do"},
         tasks={p.name: replace(p.task, n_threads=n_threads) for p in planned},
         waiting={p.name for p in to_do},
-        notes=list(notes),
+        notes=_left_over(folder, planned),
     )
     try:
         try:
@@ -368,6 +367,21 @@ def run_batch(
     show(book.snapshot(None, time.monotonic() - started))  # the executor has gone home
     count = book.count()
     return BatchCounts(count["done"], count["failed"], book.n_now)
+
+
+def _left_over(folder: Path, planned: Sequence[Planned]) -> list[str]:
+    """Name results of earlier starts that this one does not list: nothing is removed."""
+    listed = {p.name for p in planned}
+    found = (path.name for path in (folder / RESULTS).iterdir() if not path.name.startswith("."))
+    names = sorted(name for name in found if name not in listed)
+    if not names:
+        return []
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [
+        f"The folder {RESULTS} also holds results of earlier starts that are not listed here, as "
+        "their recordings were not found or are analysed otherwise now: "
+        f"{', '.join(names[:_NAMED])}{more}."
+    ]
 
 
 def _serve(book: _Book, executor: Executor, started: float, show: Show) -> None:

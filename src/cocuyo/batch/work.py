@@ -200,13 +200,16 @@ def _analyse(
         )
         told += [str(warning.message) for warning in caught]
     progress(Progress("writing", 0, 1))
-    inputs = inputs_of(result, recordings)
+    readings = [recording["reading"] for recording in task.recordings]
+    choices = {name: readings[0][name] for name in READING_CHOICES}  # alike, but for the frames
+    frames = [reading["frames"] for reading in readings]
+    if any(one != frames[0] for one in frames):
+        choices["frames"] = None
+    inputs = inputs_of(result, recordings, frames=frames if choices["frames"] is None else ())
     if stamp_files(task.paths) != record["stamp"]:
         what = "The recording" if len(recordings) == 1 else "A recording of the experiment"
         msg = f"{what} changed while it was read; start the batch again when it is complete."
         raise CocuyoError(msg)
-    reading = task.recordings[0]["reading"]  # the same for all of an experiment
-    choices = {name: reading[name] for name in READING_CHOICES}
     result = with_inputs(result, inputs, reading=choices)
     final = result_path(folder, task.name)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Who does the work of a batch, as the user chose or as this machine allows."""
 
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -183,16 +184,19 @@ def open_workplace(place: Workplace, folder: Path) -> Iterator[Executor]:
         with _quiet_dask():
             yield executor
     elif place.slurm:
-        with _start_slurm(place, place.slurm, folder / RECORDS / "slurm") as cluster, _quiet_dask():
-            yield DaskExecutor(cluster)
+        jobs = _Submissions()
+        logs = folder / RECORDS / "slurm"
+        with _start_slurm(place, place.slurm, logs, jobs) as cluster, _quiet_dask():
+            yield DaskExecutor(cluster, refused=jobs.refused)
     else:
         yield LocalExecutor(place.n_at_once, place.memory_mb)
 
 
 @contextmanager
 def _quiet_dask() -> Iterator[None]:
-    """Keep what Dask logs of a lost connection off the screen: the batch says it in one line."""
-    names = [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]
+    """Keep what Dask logs of lost connections and jobs off the screen: the batch says it itself."""
+    known = logging.root.manager.loggerDict
+    names = [name for name in known if name.split(".")[0] in ("distributed", "tornado")]
     before = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -203,12 +207,57 @@ def _quiet_dask() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
+class _Submissions:
+    """What SLURM said to the jobs that were handed in."""
+
+    def __init__(self) -> None:
+        self._n_taken = 0
+        self._reason = ""
+
+    def refused(self) -> str:
+        """Say why no job was taken; empty once one was, since others may come to their turn."""
+        return "" if self._n_taken else self._reason
+
+    def watched(self, job: Any) -> Any:
+        """Make a kind of job that notes here how its submission ended."""
+
+        async def submit(one: Any, script: str) -> Any:
+            try:
+                said = await job._submit_job(one, script)
+            except (RuntimeError, OSError) as error:
+                self._reason = _refusal(error)
+                raise
+            self._n_taken += 1
+            return said
+
+        return type(job.__name__, (job,), {"_submit_job": submit})
+
+
+def _refusal(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return (
+            "SLURM's sbatch is not found on this machine; start the batch on a login node of the "
+            "cluster, or use --dask"
+        )
+    # dask-jobqueue quotes the whole command; what SLURM says follows at the end.
+    lines = str(error).partition("stderr:")[2].splitlines()
+    said = [re.sub("^sbatch: (error: |fatal: )?", "", line.strip()) for line in lines]
+    words = "; ".join(line for line in said if line) or str(error)
+    return (
+        f"SLURM takes no such job ({words.rstrip('.')}). Look at --partition, --account, --time, "
+        "--threads, --memory, --gpus and --slurm-option"
+    )
+
+
 @contextmanager
-def _start_slurm(place: Workplace, wish: Slurm, log_folder: Path) -> Iterator[Any]:
+def _start_slurm(
+    place: Workplace, wish: Slurm, log_folder: Path, jobs: _Submissions
+) -> Iterator[Any]:
     """Ask SLURM for jobs, each of which analyses one recording after the other."""
     try:
         import dask
         from dask_jobqueue import SLURMCluster
+        from dask_jobqueue.slurm import SLURMJob
     except ImportError as error:
         msg = f'SLURM needs the extra "cluster": pip install "cocuyo[cluster]" ({error}).'
         raise MissingExtraError(msg) from error
@@ -216,6 +265,7 @@ def _start_slurm(place: Workplace, wish: Slurm, log_folder: Path) -> Iterator[An
     # A job that ends is noticed at once; one on a node that swaps may be silent for minutes.
     with dask.config.set({"distributed.scheduler.worker-ttl": "30 minutes"}):
         cluster = SLURMCluster(
+            job_cls=jobs.watched(SLURMJob),
             queue=wish.partition,
             account=wish.account,
             cores=1,  # of Dask: one recording at a time
@@ -232,5 +282,7 @@ def _start_slurm(place: Workplace, wish: Slurm, log_folder: Path) -> Iterator[An
         cluster.adapt(minimum_jobs=place.n_at_once, maximum_jobs=place.n_at_once, interval="5s")
         yield cluster
     finally:
-        with suppress(TimeoutError):  # jobs end by themselves when their scheduler has gone
+        # Jobs end by themselves when their scheduler has gone; a job that was never taken cannot be
+        # closed, which Dask asserts.
+        with suppress(TimeoutError, AssertionError):
             cluster.close(timeout=60)

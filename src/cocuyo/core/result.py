@@ -166,7 +166,8 @@ class RunInfo:
         What the user should know, in sentences.
     inputs : tuple of dict
         For each file read: ``path``, ``bytes``, ``sha256``; ``role`` "rois" where it gave the
-        ROIs; ``recording`` in an experiment, the name of the recording that it belongs to.
+        ROIs; ``recording`` in an experiment, the name of the recording that it belongs to, and
+        ``frames`` those of it that were read, where they are not the same of all recordings.
     reading : dict
         How the recording was opened, where it takes more than its path: ``dataset``, ``channel``,
         ``plane``, ``axes``, ``frames`` (first, one past the last; None for an open end).

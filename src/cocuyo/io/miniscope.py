@@ -127,11 +127,29 @@ def _devices(path: Path) -> list[Path]:
     found = []
     for folder in sorted(path.iterdir()):
         inside = _look_into(folder) if folder.is_dir() else None
-        if inside is not None and inside.version == 4:
-            kind = str(_read_metadata(inside.metadata, []).get("deviceType", folder.name))
-            if "webcam" not in kind.lower() and "behav" not in kind.lower():
-                found.append(folder)
+        if inside is not None and inside.version == 4 and not watches_animal(folder):
+            found.append(folder)
     return found
+
+
+def watches_animal(folder: Path) -> bool:
+    """Say whether a folder is that of a camera beside the miniscope (version 4).
+
+    Parameters
+    ----------
+    folder : Path
+        Any folder.
+
+    Returns
+    -------
+    bool
+        True for a camera that watches the animal.
+    """
+    inside = _look_into(folder)
+    if inside is None or inside.version != 4:
+        return False
+    kind = str(_read_metadata(inside.metadata, []).get("deviceType", folder.name)).lower()
+    return "webcam" in kind or "behav" in kind
 
 
 def _choose_device(path: Path, wanted: str | None) -> tuple[Path, list[str]]:

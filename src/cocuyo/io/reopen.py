@@ -11,6 +11,7 @@ from cocuyo.io.nwb import ExternalMovie
 from cocuyo.io.recordings import file_identity, open_recording
 from cocuyo.io.sources import JoinedMovie
 
+Frames = tuple[int | None, int | None]
 READING_CHOICES = ("dataset", "channel", "plane", "axes", "frames")
 """Options of `open_recording` that a result keeps besides paths, to open its recording again."""
 
@@ -46,7 +47,9 @@ def find_inputs(result: Result, folder: str | Path) -> tuple[Path, ...]:
     return tuple(_find(entry, Path(folder)) for entry in inputs)
 
 
-def inputs_of(result: Result, recordings: Sequence[Recording]) -> tuple[dict[str, Any], ...]:
+def inputs_of(
+    result: Result, recordings: Sequence[Recording], *, frames: Sequence[Frames | None] = ()
+) -> tuple[dict[str, Any], ...]:
     """Say which files the recordings of a result were.
 
     Parameters
@@ -55,22 +58,28 @@ def inputs_of(result: Result, recordings: Sequence[Recording]) -> tuple[dict[str
         The result.
     recordings : sequence of Recording
         The recording that it was made of, or those of its `parts`, in order.
+    frames : sequence of (tuple of int or None), optional
+        Frames that were read of each, where they are not the same for all: first, one past the
+        last; None for all of them.
 
     Returns
     -------
     tuple of dict
         As `file_identity` gives it for each path; in an experiment ``recording`` names the part
-        that it belongs to.
+        that it belongs to, and ``frames`` those of it that were read, if not the same of all.
 
     Raises
     ------
     RecordingError
         If a file is absent or cannot be read.
     """
-    names = [{"recording": part.name} for part in result.parts] or [{}]
+    told: list[dict[str, Any]] = [{"recording": part.name} for part in result.parts] or [{}]
+    for own, chosen in zip(told, frames, strict=False):
+        if chosen is not None:
+            own["frames"] = list(chosen)
     return tuple(
-        {**entry, **name}
-        for recording, name in zip(recordings, names, strict=True)
+        {**entry, **own}
+        for recording, own in zip(recordings, told, strict=True)
         for entry in file_identity(recording.paths)
     )
 
@@ -124,8 +133,8 @@ def reopen_recording(
         If it is not found, cannot be read, or has not the frames of the result.
     """
     opened = [
-        _open_again(result, folder, paths, n_frames)
-        for paths, n_frames in _recordings_of(result, folder, recording)
+        _open_again(result, folder, paths, n_frames, frames)
+        for paths, n_frames, frames in _recordings_of(result, folder, recording)
     ]
     movie = opened[0].movie if len(opened) == 1 else JoinedMovie([one.movie for one in opened])
     # The result's rate is that of the times it was made with; frames may carry none or others.
@@ -142,11 +151,11 @@ def reopen_recording(
 
 def _recordings_of(
     result: Result, folder: str | Path, given: str | Path | None
-) -> list[tuple[tuple[Path, ...], int]]:
-    """Paths and frames of each recording that a result was made of."""
+) -> list[tuple[tuple[Path, ...], int, Frames | None]]:
+    """Paths of each recording that a result was made of, how many frames, and which of its file."""
     if not result.parts:
         paths = (Path(given),) if given is not None else find_inputs(result, folder)
-        return [(paths, result.n_frames)]
+        return [(paths, result.n_frames, _frames_read(result, result.info.inputs))]
     if given is not None and not Path(given).is_dir():
         msg = (
             f"{folder} was made of {len(result.parts)} recordings; name the folder in which they "
@@ -161,20 +170,31 @@ def _recordings_of(
             raise RecordingError(msg)
         if given is not None:
             entries = [{**e, "path": str(Path(given) / Path(e["path"]).name)} for e in entries]
-        found.append((tuple(_find(entry, Path(folder)) for entry in entries), part.n_frames))
+        paths = tuple(_find(entry, Path(folder)) for entry in entries)
+        found.append((paths, part.n_frames, _frames_read(result, entries)))
     return found
 
 
+def _frames_read(result: Result, entries: Sequence[dict[str, Any]]) -> Frames | None:
+    """Frames of a recording that were read: its own, or those of all recordings."""
+    own = [entry["frames"] for entry in entries if "frames" in entry]
+    frames = own[0] if own else result.info.reading.get("frames")
+    return None if frames is None else (frames[0], frames[1])
+
+
 def _open_again(
-    result: Result, folder: str | Path, paths: tuple[Path, ...], n_frames: int
+    result: Result,
+    folder: str | Path,
+    paths: tuple[Path, ...],
+    n_frames: int,
+    frames: Frames | None,
 ) -> Recording:
     reading = result.info.reading
-    frames = reading.get("frames")
     opened = open_recording(
         list(paths) if len(paths) > 1 else paths[0],
         frame_rate_hz=result.frame_rate_hz,
         pixel_size_um=result.pixel_size_um,
-        frames=None if frames is None else (frames[0], frames[1]),
+        frames=frames,
         dataset=reading.get("dataset"),
         channel=reading.get("channel"),
         plane=reading.get("plane"),
@@ -220,17 +240,18 @@ def refer_to_recording(
     """
     reading = result.info.reading
     recordings = _recordings_of(result, folder, recording)
-    if len(recordings) > 1 and reading.get("frames"):
+    chosen = [frames for _, _, frames in recordings]
+    if len(recordings) > 1 and any(chosen):
         msg = f"{folder} holds some frames of each of {len(recordings)} recordings."
         raise RecordingError(msg)
     choices = {name: reading.get(name) for name in READING_CHOICES if name != "frames"}
     files, lengths = [], list[int]()
-    for paths, _ in recordings:
+    for paths, _, _ in recordings:
         more = _list_files(paths, choices)
         files += [file for file, _ in more]
         lengths += [length for _, length in more]
     total = sum(lengths)
-    first, _, _ = slice(*(reading.get("frames") or (None, None))).indices(total)
+    first, _, _ = slice(*(chosen[0] or (None, None))).indices(total)
     starts = tuple(sum(lengths[:i]) for i in range(len(files)))
     return ExternalMovie(tuple(files), starts, first, total)
 

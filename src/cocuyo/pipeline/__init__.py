@@ -18,6 +18,7 @@ from cocuyo.pipeline.curate import (
 )
 from cocuyo.pipeline.expect import Expected, expect, expected_cost
 from cocuyo.pipeline.experiment import (
+    LAST_STAGE,
     Merged,
     merge_candidates,
     require_alike,
@@ -56,6 +57,7 @@ from cocuyo.pipeline.srname import blob_labels
 
 __all__ = [
     "FORMAT_VERSION",
+    "LAST_STAGE",
     "NULLS",
     "PRESETS",
     "UNLEARNED",

@@ -49,6 +49,8 @@ from cocuyo.postprocessing import VerificationConfig, find_duplicates
 from cocuyo.preprocessing import apply_shifts, place_frames, valid_pixels
 from cocuyo.segmentation import Engine, EngineName, Precision
 
+LAST_STAGE = "extracting traces of all ROIs"
+"""What the progress calls the last pass, through every recording once more."""
 _SPREAD = 0.01
 """Frame rates and pixel sizes that differ by less are the same, written with other digits."""
 _GLANCE_FRAMES = 96
@@ -193,6 +195,7 @@ def segment_experiment(
                 judge=loaded.judge,
                 scratch=scratch,
                 progress=_in_part(i, len(recordings), progress),
+                stage=LAST_STAGE,
             )
             for i, (recording, one, part) in enumerate(zip(recordings, seen, parts, strict=True))
         ]

@@ -192,7 +192,8 @@ def _header(title: str, rows: Sequence[IndexRow]) -> str:
     of = f"of {n_all} recordings"
     if together:
         noun = "experiment" if len(together) == 1 else "experiments"
-        of += f", {sum(row.n_recordings for row in together)} of them in {len(together)} {noun}"
+        n = sum(row.n_recordings for row in together)
+        of += f", {'all' if n == n_all else f'{n} of them'} in {len(together)} {noun}"
     done = [row for row in rows if row.state == "done"]
     neurons = sum(int(row.figures.get("n_neurons") or 0) for row in done)
     empty = sum(row.figures.get("n_neurons") == 0 for row in done)
@@ -200,7 +201,11 @@ def _header(title: str, rows: Sequence[IndexRow]) -> str:
     facts = [
         ("finished", str(count["done"]), of),
         ("failed", str(count["failed"]), "listed below with the reason" if count["failed"] else ""),
-        ("neurons", str(neurons), f"{empty} results without any" if empty else "in all"),
+        (
+            "neurons",
+            str(neurons),
+            f"{empty} result{'s' * (empty != 1)} without any" if empty else "in all",
+        ),
         ("with warnings", str(warned), "look at these first" if warned else ""),
     ]
     if count["to do"]:
@@ -311,7 +316,7 @@ def _part(row: IndexRow, grouped: bool, animals: bool, *, first: bool) -> str:
     if not first and figures.get("field_correlation") is not None:
         moved, match = figures["field_offset_px"], figures["field_correlation"]
         remark = f"field moved {moved:.1f} px, match {match:.2f}"
-    cells = ["<td></td>", f"<td>{_name(row.name)}</td>"]
+    cells = [f'<td class="name">{_name(row.name)}</td>']
     cells += [f"<td>{_escape(row.group)}</td>"] * grouped + ["<td></td>"] * animals
     cells += [*_numbers(figures), f'<td class="remark">{remark}</td>']
     return f'<tr class="part" data-group="{_escape(row.group)}">{"".join(cells)}</tr>'
@@ -328,7 +333,11 @@ def _row(row: IndexRow, grouped: bool, animals: bool) -> str:
         picture = f'<a href="{link}" tabindex="-1">{picture}</a>' if picture else ""
     if row.recordings:
         name += f'<br><span class="small">{row.n_recordings} recordings of one field</span>'
-    cells = [f"<td>{picture}</td>", f'<td data-v="{_escape(row.name)}">{name}</td>']
+    span = f' rowspan="{1 + len(row.recordings)}"' if row.recordings else ""
+    cells = [
+        f'<td class="picture"{span}>{picture}</td>',
+        f'<td class="name" data-v="{_escape(row.name)}">{name}</td>',
+    ]
     cells += [f"<td>{_escape(row.group)}</td>"] * grouped
     cells += [f"<td>{_escape(row.animal)}</td>"] * animals
     cells += _numbers(row.figures)

@@ -1,12 +1,15 @@
 """Which recordings a batch finds, and what a list says of them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from cocuyo.batch import Reading, Search, find_recordings
 from cocuyo.core import RecordingError, SettingsError
+
+V4_FILES = ("0.avi", "1.avi", "timeStamps.csv")
 
 
 @pytest.fixture
@@ -80,6 +83,16 @@ def test_the_folder_of_the_batch_is_left_out(place, tmp_path):
     assert [e.name for e in found] == ["a"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_links_to_folders_are_followed_once(place, look, tmp_path):
+    root = place("day1/a.tif")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.tif").touch()
+    (root / "day2").symlink_to(tmp_path / "elsewhere")
+    (root / "day1" / "again").symlink_to(root)
+    assert [e.name for e in look(root)] == ["day1__a", "day2__b"]
+
+
 def test_recordings_that_differ_by_their_suffix_keep_it(place, look):
     assert [e.name for e in look(place("a.h5", "a.tif", "b.tif"))] == ["a.h5", "a.tif", "b"]
 
@@ -97,6 +110,25 @@ def test_with_a_pattern_the_parts_of_a_folder_are_those_that_fit_in_natural_orde
     root = place("s1/msCam10.avi", "s1/msCam2.avi", "s1/behavCam1.avi")
     (entry,) = look(root, each="folder", files=("msCam*.avi",))
     assert entry.paths == (str(root / "s1/msCam2.avi"), str(root / "s1/msCam10.avi"))
+
+
+def test_parts_that_are_all_of_a_folder_stand_for_it_with_its_times(place, look):
+    root = place("s1/msCam1.avi", "s1/msCam2.avi", "s1/behavCam1.avi", "s1/timestamp.dat")
+    (entry,) = look(root, each="folder", files=("msCam*.avi",))
+    assert entry.paths == (str(root / "s1"),)
+    (entry,) = look(root, each="folder", files=("msCam1.avi",))
+    assert entry.paths == (str(root / "s1/msCam1.avi"),)
+
+
+def test_a_camera_that_watches_the_animal_is_no_recording(place, look):
+    root = place(*(f"s1/{name}/{file}" for name in ("Scope", "BehavCam") for file in V4_FILES))
+    assert [e.name for e in look(root, each="folder")] == ["s1__Scope"]
+
+
+def test_a_list_that_is_no_text_is_refused(look, tmp_path):
+    (tmp_path / "slice.tif").write_bytes(b"II*\x00\xff\xfe")
+    with pytest.raises(SettingsError, match=r"in Excel: CSV UTF-8.* cocuyo run"):
+        look(tmp_path / "slice.tif")
 
 
 def test_groups_and_experiments_come_from_folders_or_from_a_pattern(place, look):
@@ -238,7 +270,7 @@ def test_rows_of_one_file_name_get_different_names(listed):
             "recording,experiment,channel\nx.tif,e,0\ny.tif,,1\nz.tif,e,1\n",
             "Row 4 .*channel is 1, and 0 in Row 2 .* are read in one way",
         ),
-        ("recording,experiment,frames\nx.tif,e,\ny.tif,e,9:\n", "is '9:', and not given in Row"),
+        ("recording,experiment,axes\nx.tif,e,\ny.tif,e,TYX\n", "is 'TYX', and not given in Row"),
         ("recording,experiment,diameter_um\nx.tif,e,9\ny.tif,e,\n", "diameter_um is not given"),
         ("recording,experiment,exclude\nx.tif,e,\ny.tif,e,m.png\n", "Row 3 .*exclude is not that"),
         ("recording,experiment,animal\nx.tif,e,a\ny.tif,e,b\n", "Row 3 .*the animal is 'b'"),

@@ -1,5 +1,7 @@
 """How many recordings are analysed at once, and with how much."""
 
+import asyncio
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -65,6 +67,50 @@ def test_a_job_of_slurm_gets_more_than_expected(planned):
 def test_options_that_exclude_each_other_are_refused(planned, options):
     with pytest.raises(SettingsError):
         choose_workplace(planned(1), **options)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "sbatch: error: invalid partition specified: nope\nsbatch: error: Batch job failed.",
+            r"SLURM takes no such job \(invalid partition specified: nope; Batch job failed\)",
+        ),
+        (None, "sbatch is not found on this machine"),
+    ],
+)
+def test_jobs_that_slurm_refuses_end_the_batch_in_one_line(said, words):
+    class Job:
+        async def _submit_job(self, script):
+            if said is None:
+                raise FileNotFoundError(2, "No such file", "sbatch")
+            msg = f"Command exited with non-zero exit code.\nstdout:\n\nstderr:\n{said}\n"
+            raise RuntimeError(msg)
+
+    jobs = workplace._Submissions()
+    assert jobs.refused() == ""
+    with pytest.raises((RuntimeError, OSError)):
+        asyncio.run(jobs.watched(Job)()._submit_job("script"))
+    assert re.match(words, jobs.refused().removeprefix("SLURM's "))
+    assert "\n" not in jobs.refused()
+
+
+def test_where_slurm_took_one_job_another_may_be_refused():
+    answers = iter(("Submitted batch job 7", RuntimeError("stderr:\nlimit reached")))
+
+    class Job:
+        async def _submit_job(self, script):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    jobs = workplace._Submissions()
+    job = jobs.watched(Job)()
+    assert asyncio.run(job._submit_job("script")) == "Submitted batch job 7"
+    with pytest.raises(RuntimeError):
+        asyncio.run(job._submit_job("script"))
+    assert jobs.refused() == ""
 
 
 def test_a_batch_expects_of_a_recording_what_a_run_of_it_says(write, batch, method):

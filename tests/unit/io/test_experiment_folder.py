@@ -10,7 +10,13 @@ import pytest
 from synthetic_result import BORDER, make_experiment, make_result
 
 from cocuyo.core import FLAG_UNPLACED, Motion, RecordingError, Result, ResultError
-from cocuyo.io import file_identity, reopen_recording, save_result
+from cocuyo.io import (
+    file_identity,
+    inputs_of,
+    open_recording,
+    reopen_recording,
+    save_result,
+)
 from cocuyo.io.reopen import refer_to_recording
 from cocuyo.pipeline import with_inputs
 
@@ -225,6 +231,25 @@ def test_a_part_finds_its_own_recording(movies, tmp_path):
     frames, result = movies
     opened = reopen_recording(result.part(1), tmp_path / "x.cocuyo")
     np.testing.assert_array_equal(opened.movie.read(0, 50), frames[BORDER:])
+
+
+def test_recordings_of_which_other_frames_were_read_are_opened_so_again(result, movies, tmp_path):
+    frames, _ = movies
+    np.save(tmp_path / "b.npy", np.concatenate([frames[:BORDER], frames[:10]]))
+    np.save(tmp_path / "a.npy", np.concatenate([frames[:5], frames[BORDER:]]))
+    chosen = ((None, BORDER), (5, None))
+    opened = [
+        open_recording(tmp_path / f"{name}.npy", frame_rate_hz=1.0, frames=part)
+        for name, part in zip("ba", chosen, strict=True)
+    ]
+    made = with_inputs(result, inputs_of(result, opened, frames=chosen))
+    assert [entry["frames"] for entry in made.info.inputs] == [[None, BORDER], [5, None]]
+    again = reopen_recording(made, tmp_path / "x.cocuyo")
+    np.testing.assert_array_equal(again.movie.read(0, N_FRAMES), frames)
+    alone = reopen_recording(made.part(1), tmp_path / "x.cocuyo")
+    np.testing.assert_array_equal(alone.movie.read(0, 50), frames[BORDER:])
+    with pytest.raises(RecordingError, match="some frames of each of 2 recordings"):
+        refer_to_recording(made, tmp_path / "x.cocuyo")
 
 
 def test_a_file_that_refers_to_the_movie_names_all_recordings(movies, tmp_path):

@@ -71,6 +71,7 @@ def test_an_experiment_has_a_line_for_all_and_one_for_each_recording():
     page = render_index("mine", rows, strips=())
     assert page.count("<tbody>") == 3
     assert page.count('<tr class="part"') == 5
+    assert page.count('rowspan="3"') == page.count('rowspan="4"') == 1
     assert "field moved 2.5 px, match 0.93" in page
     assert '<td class="n" data-v="3">3</td>' in page
     assert "<option>before</option><option>drug</option>" in page
