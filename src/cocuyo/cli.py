@@ -459,6 +459,8 @@ def open_from_options(paths: Sequence[str], reading: ReadingOptions) -> "Recordi
     epilog="""\b
 Examples:
   cocuyo inspect slice.tif       what is in the file, and what is missing
+  cocuyo run slice.tif           everything, into slice.cocuyo
+  cocuyo view slice.cocuyo       look at the neurons and correct them, in the browser
   cocuyo COMMAND --help          options and examples of a command
 """,
 )
@@ -875,8 +877,13 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _typed(path: "Path") -> str:
+    """A path as it is typed: in quotes where it has spaces."""
+    return f'"{path}"' if " " in str(path) else str(path)
+
+
 def _summary(result: "Result", folder: "Path") -> str:
-    """What was found, in two lines, and where the report lies."""
+    """What was found, in two lines, where the report lies and what comes next."""
     accepted = int(result.rois.accepted.sum())
     events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
     given = result.info.task == "extract"
@@ -889,6 +896,7 @@ def _summary(result: "Result", folder: "Path") -> str:
     ]
     lines += [f"Warning: {text}" for text in result.info.warnings]
     lines.append(f"Report: {folder / 'report.html'}")
+    lines.append(f"To correct it: cocuyo view {_typed(folder)}")
     return "\n".join(lines)
 
 
@@ -2382,6 +2390,7 @@ def demo(context: click.Context, *, out: str, preset: "PresetName", overwrite: b
         truth=str(folder / "truth.npz"),
     )
     click.echo(f"\nOpen {folder / 'result' / 'report.html'} in a browser.")
+    click.echo(f"To correct the result there too: cocuyo view {_typed(folder / 'result')}")
 
 
 @cli.command(

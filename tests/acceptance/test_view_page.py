@@ -166,6 +166,26 @@ def test_from_the_start_page_to_a_curated_result(folder, browser):
     assert [edit.kind for edit in edits(folder)] == ["reject"]
 
 
+def test_what_a_run_warns_of_is_said_on_the_page(folder, browser, monkeypatch):
+    def run(_path, _folder, _preset, _reading, _overwrite, job):
+        job.warnings = ("It is <b>dim</b>.", "It moves.")
+        return "2 functional neurons of 3 candidates."
+
+    monkeypatch.setattr("cocuyo.server.workspace._run", run)
+    shutil.rmtree(folder / "slice.cocuyo")
+    with served(App(folder)) as server:
+        context = browser.new_context()
+        page = Page(context.new_page(), server.url)
+        page.page.click("text=slice.tif")
+        page.page.fill("[name=frame_rate_hz]", "8")
+        page.page.click("#run")
+        page.page.wait_for_selector("#open-result")
+        assert "2 functional neurons" in page.text("main")
+        assert "It is <b>dim</b>.\n\nIt moves." in page.text("main")
+        assert page.wrong == []
+        context.close()
+
+
 def test_a_click_on_an_outline_shows_its_trace(opened, folder):
     rois = Result.load(folder / "slice.cocuyo").rois
     y, x = (float(v) for v in rois.centroids[1])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import AnyArray, LabelArray, ResultError, RoiSet
+from cocuyo.core.curation import curate
+from cocuyo.io.edits import read_edits
 from cocuyo.io.resultfile import read_map_file
 
 LayerData = tuple[AnyArray, dict[str, Any], str]
@@ -54,7 +56,8 @@ def read_layers(path: str | Sequence[str]) -> list[LayerData]:
     -------
     list of tuple
         For each folder mean and maximum projection, probability, labels of the rejected and of the
-        accepted ROIs; the two last with a table (``features``), a row for each label.
+        accepted ROIs in the curated state; the two last with a table (``features``), a row for
+        each label.
 
     Raises
     ------
@@ -70,6 +73,11 @@ def _layers(folder: Path, *, several: bool) -> list[LayerData]:
         msg = f"{folder} is not a result folder of cocuyo: it has no run.json."
         raise ResultError(msg)
     maps = read_map_file(folder / "result.h5")
+    state = curate(maps.rois, read_edits(folder), valid=maps.valid)
+    # Events of new shapes and moved thresholds are not counted without traces.
+    n_events = np.full(len(state.rois), np.nan)
+    as_found = np.setdiff1d(np.arange(len(state.rois)), state.stale)
+    n_events[as_found] = maps.n_events[state.source[as_found]]
     prefix = f"{maps.name}: " if several else ""
     metadata = {
         "cocuyo": {
@@ -105,16 +113,16 @@ def _layers(folder: Path, *, several: bool) -> list[LayerData]:
     }
     layers.append((maps.probability, {**placed, **probability}, "image"))
     for wanted, title in ((False, "rejected ROIs"), (True, "accepted ROIs")):
-        chosen = np.flatnonzero(maps.rois.accepted == wanted)
+        chosen = np.flatnonzero(state.rois.accepted == wanted)
         labels = {
             "name": prefix + title,
-            "features": _table(maps.rois, chosen, maps.n_events),
+            "features": _table(state.rois, chosen, n_events),
             "opacity": 0.7,
             "visible": wanted,
         }
         if not wanted:  # one colour for all: they are not neurons
             labels["colormap"] = {None: _REJECTED_RGBA, 0: (0.0, 0.0, 0.0, 0.0)}
-        layers.append((_paint(maps.rois, chosen), {**placed, **labels}, "labels"))
+        layers.append((_paint(state.rois, chosen), {**placed, **labels}, "labels"))
     return layers
 
 
@@ -140,7 +148,7 @@ def _paint(rois: RoiSet, chosen: AnyArray) -> LabelArray:
     return labels.reshape(rois.frame_shape)
 
 
-def _table(rois: RoiSet, chosen: AnyArray, n_events: LabelArray) -> dict[str, AnyArray]:
+def _table(rois: RoiSet, chosen: AnyArray, n_events: AnyArray) -> dict[str, AnyArray]:
     """Make the columns that napari shows for a label; the row of label 0 comes first."""
     centroids = rois.centroids[chosen]
 

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from cocuyo.core import (
     AnyArray,
+    BoolArray,
     Events,
     FloatArray,
     LabelArray,
@@ -284,6 +285,8 @@ class ResultMaps:
         As in `Result`.
     projections : dict of ndarray of float32, shape (n_rows, n_columns)
         As in `Result`.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        As in `Result`.
     frame_rate_hz : float
         Frames per second.
     pixel_size_um : float or None
@@ -296,6 +299,7 @@ class ResultMaps:
     n_events: LabelArray
     probability: FloatArray
     projections: dict[str, FloatArray]
+    valid: BoolArray
     frame_rate_hz: float
     pixel_size_um: float | None
     name: str
@@ -327,6 +331,7 @@ def read_map_file(path: Path) -> ResultMaps:
             n_events=_take(file, "rois/n_events", np.int32, (len(rois),)),
             probability=_take(file, "images/probability", np.float32, rois.frame_shape),
             projections=_read_projections(file, rois.frame_shape),
+            valid=_take(file, "images/valid", np.bool_, rois.frame_shape),
             frame_rate_hz=float(file.attrs["frame_rate_hz"]),
             pixel_size_um=None if pixel_size is None else float(pixel_size),
             name=str(file.attrs["name"]),

@@ -52,6 +52,8 @@ class Job:
         When, on a clock that only runs forward.
     message : str
         Why it failed, or what it found.
+    warnings : tuple of str
+        What the run warns of.
     result : str
         The result folder, relative to the folder, once it is there.
     """
@@ -66,6 +68,7 @@ class Job:
     stage_started_s: float = field(default_factory=time.monotonic)
     finished_s: float | None = None
     message: str = ""
+    warnings: tuple[str, ...] = ()
     result: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -110,6 +113,7 @@ class Job:
             "elapsed_s": now - self.started_s,
             "left_s": left,
             "message": self.message,
+            "warnings": list(self.warnings),
             "result": self.result,
         }
 
@@ -387,5 +391,6 @@ def _run(
         choices = {name: reading.get(name) for name in READING_CHOICES}
         result = with_inputs(result, file_identity(recording.paths), reading=choices)
         result.save(folder, overwrite=overwrite)
+    job.warnings = result.info.warnings
     n = int(result.rois.accepted.sum())
     return f"{n} functional {'neuron' if n == 1 else 'neurons'} of {len(result.rois)} candidates."

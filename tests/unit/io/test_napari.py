@@ -11,6 +11,8 @@ import tifffile
 from synthetic_result import make_result
 
 from cocuyo.core import ResultError
+from cocuyo.core.curation import Accept, Draw, EventThreshold, Pixels, Reject
+from cocuyo.io import EditLog
 from cocuyo.io.napari import get_reader, read_layers
 
 
@@ -70,6 +72,30 @@ def test_the_table_has_a_row_for_each_label(name, accepted, folder):
         assert not (mine & ~footprint).any()
 
 
+def test_what_a_person_decided_is_shown(tmp_path):
+    result = make_result(n_rois=9)
+    path = result.save(tmp_path / "slice.cocuyo")
+    ids = result.rois.ids
+    drawn = Pixels(y=(1, 1, 2), x=(5, 6, 5))
+    log = EditLog(path)
+    log.append(Reject(rois=ids[:1], reason="a vessel"))
+    log.append(Accept(rois=ids[4:5]))
+    log.append(EventThreshold(roi=ids[1], threshold_sd=9))
+    log.append(Draw(roi="roi_0010", shape=drawn))
+    layers = layers_of(read_layers(str(path)))
+    labels, properties, _ = layers["accepted ROIs"]
+    table = properties["features"]
+    assert table["id"][1:].tolist() == [ids[1], ids[2], ids[3], *ids[4:9], "roi_0010"]
+    assert (labels == len(table["id"]) - 1)[[1, 1, 2], [5, 6, 5]].all()
+    events = dict(zip(table["id"].tolist(), table["n_events"].tolist(), strict=True))
+    assert events[ids[2]] == result.events.count(9)[2]
+    assert np.isnan(events[ids[1]])
+    assert np.isnan(events["roi_0010"])
+    rejected = layers["rejected ROIs"][1]["features"]
+    assert rejected["id"][1:].tolist() == [ids[0]]
+    assert rejected["reason"][1] == "a vessel"
+
+
 def test_without_a_pixel_size_there_is_no_scale(tmp_path):
     path = make_result(pixel_size_um=None).save(tmp_path / "r")
     assert all("scale" not in properties for _, properties, _ in read_layers(str(path)))
@@ -81,6 +107,13 @@ def test_a_result_without_rois_has_empty_layers(tmp_path):
         labels, properties, _ = layers_of(read_layers(str(path)))[name]
         assert not labels.any()
         assert len(properties["features"]["id"]) == 1
+
+
+def test_a_neuron_drawn_in_an_empty_result_is_shown(tmp_path):
+    path = make_result(n_rois=0).save(tmp_path / "slice.cocuyo")
+    EditLog(path).append(Draw(roi="roi_0001", shape=Pixels(y=(3, 4), x=(5, 5))))
+    labels, _, _ = layers_of(read_layers(str(path)))["accepted ROIs"]
+    assert labels.sum() == 2
 
 
 def test_several_folders_are_told_apart(folder, tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from cocuyo.io import is_result
+from cocuyo.io import is_result, load_result
 from cocuyo.server import App
 
 
@@ -134,6 +134,9 @@ def test_a_run_ends_in_a_result_that_can_be_opened(client, root):
     done = client.get(f"api/runs/{started['key']}").json
     assert done["result"] == "slice.cocuyo"
     assert "functional neuron" in done["message"]
+    warnings = list(load_result(root / "slice.cocuyo").info.warnings)
+    assert done["warnings"] == warnings
+    assert any("pixel size is not known" in text for text in warnings)
     assert is_result(root / "slice.cocuyo")
     key = client.post("api/open", {"path": done["result"]}).json["result"]
     facts = client.get(f"api/results/{key}/facts").json

@@ -46,7 +46,7 @@ export function say(text, { bad = false } = {}) {
   const place = $("toasts");
   place.append(toast);
   while (place.children.length > 3) place.firstChild.remove();
-  setTimeout(() => toast.remove(), bad ? 9000 : 2600);
+  setTimeout(() => toast.remove(), bad ? 9000 : Math.max(2600, 90 * text.length)); // time to read a path
 }
 
 export const complain = (error) => {

@@ -3,6 +3,8 @@
 import { get, post } from "./api.js";
 import { $, bytes, clock, complain, el, short } from "./dom.js";
 
+const counts = (value) => short(value, Number.isInteger(value) ? 0 : null);
+
 const SIGNS = { folder: "▸", recording: "▤", result: "●" };
 const POLL_MS = 400;
 const NUMBERS = [
@@ -161,7 +163,7 @@ class Panel {
     const known = (value, unit, origin) => (value === null ? "not known" : `${Number(value.toPrecision(6))} ${unit}${origin ? ` (${origin})` : ""}`);
     const rows = [
       ["Format", facts.format], ["Frames", `${facts.n_frames} of ${facts.n_rows} × ${facts.n_columns} (rows × columns)`],
-      ["Values", `${facts.dtype}, ${short(facts.value_min)} to ${short(facts.value_max)}${facts.share_at_limit > 0 ? `, ${(100 * facts.share_at_limit).toFixed(2)} % saturated` : ""}`],
+      ["Values", `${facts.dtype}, ${counts(facts.value_min)} to ${counts(facts.value_max)}${facts.share_at_limit > 0 ? `, ${(100 * facts.share_at_limit).toFixed(2)} % saturated` : ""}`],
       ["On disk", bytes(facts.bytes_on_disk)], ["Frame rate", known(facts.frame_rate_hz, "Hz", facts.frame_rate_origin)],
       ["Pixel size", known(facts.pixel_size_um, "µm", facts.pixel_size_origin)],
       facts.duration_s === null ? null : ["Duration", clock(facts.duration_s)],
@@ -224,6 +226,7 @@ class Panel {
     const kind = { done: "good", failed: "bad", stopped: "warn" }[job.state];
     const title = { done: "Done", failed: "It could not be analysed", stopped: "Stopped" }[job.state];
     this.card(el("h2", {}, `${title}: ${job.recording}`), el("p", { class: `box ${kind}`, role: "status" }, job.message),
+      ...job.warnings.map((text) => el("p", { class: "box warn" }, text)),
       el("div", { class: "buttons" },
         job.state === "done" ? el("button", { type: "button", class: "main", id: "open-result", onclick: () => open(job.result) }, "Look at it and correct it")
           : el("button", { type: "button", onclick: () => this.recording(job.recording) }, "Back to the recording")));
