@@ -47,9 +47,8 @@ NullKind = Literal["phase", "shift", "frames"]
 """
 NULLS: tuple[NullKind, ...] = get_args(NullKind)
 
-_BAND_VALUES = 8_000_000
-"""Values of the pixels that are transformed together: 32 MB, and as much for each copy of them."""
-_PAGE_BYTES = 4096
+_BAND_VALUES = 4_000_000
+"""Values of the pixels that are transformed together: 16 MB, and as much for each copy of them."""
 _TRANSFORMS: dict[str, Callable[[FloatArray, np.random.Generator], FloatArray]] = {
     "phase": randomise_phases,
     "shift": shift_circularly,
@@ -295,16 +294,22 @@ def _transform_pixels(
     """Change the time courses in a file of frames, some pixels at a time."""
     n_frames, n_pixels = shape[0], shape[1] * shape[2]
     width = max(1, _BAND_VALUES // n_frames)
-    # Mapped anew for each page of every frame: pages of a map count as memory of the process.
-    for first in range(0, n_pixels, page := max(width, _PAGE_BYTES // dtype.itemsize)):
-        last = min(first + page, n_pixels)
-        frames: Any = np.memmap(path, dtype, "r+", shape=(n_frames, n_pixels))
-        for start in range(first, last, width):
-            own = slice(start, min(start + width, last))
-            courses = np.ascontiguousarray(frames[:, own].T, np.float32)
-            frames[:, own] = _as_type(_TRANSFORMS[kind](courses, rng).T, dtype)
-        del frames
-        progress(Progress("changing time courses", last, n_pixels))
+    # Read and written, not mapped: the system maps far more than is asked for, and it all counts as
+    # memory of the process.
+    with path.open("r+b", buffering=0) as file:
+        for start in range(0, n_pixels, width):
+            stop = min(start + width, n_pixels)
+            places = dtype.itemsize * (n_pixels * np.arange(n_frames, dtype=np.int64) + start)
+            band = np.empty((n_frames, stop - start), dtype)
+            for place, row in zip(places.tolist(), band, strict=True):
+                file.seek(place)
+                file.readinto(row)
+            courses = np.ascontiguousarray(band.T, np.float32)
+            band[:] = _as_type(_TRANSFORMS[kind](courses, rng).T, dtype)
+            for place, row in zip(places.tolist(), band, strict=True):
+                file.seek(place)
+                file.write(row.data)
+            progress(Progress("changing time courses", stop, n_pixels))
 
 
 def _as_type(values: AnyArray, dtype: "np.dtype[Any]") -> AnyArray:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import tifffile
 
 from cocuyo import segment
 from cocuyo.cli import run_command_line
-from cocuyo.core import FLAG_FLASH, Recording, RecordingError, SettingsError
+from cocuyo.core import FLAG_FLASH, Motion, Recording, RecordingError, SettingsError
 from cocuyo.pipeline import NULLS, null_control
 from cocuyo.pipeline import null as module
 from cocuyo.pipeline.null import make_surrogate
@@ -82,9 +84,8 @@ def test_frames_that_are_flagged_are_left_out(recording, result, tmp_path):
 
 
 def test_bands_of_any_width_change_the_same_pixels_alike(recording, result, tmp_path, monkeypatch):
-    for i, (values, page) in enumerate([(8_000_000, 4096), (90 * 7, 64)]):
+    for i, values in enumerate([4_000_000, 90 * 7]):
         monkeypatch.setattr(module, "_BAND_VALUES", values)
-        monkeypatch.setattr(module, "_PAGE_BYTES", page)
         (tmp_path / str(i)).mkdir()
         _, frames = surrogate_of(recording, result, "shift", tmp_path / str(i))
         _, same = surrogate_of(recording, result, "frames", tmp_path / str(i))
@@ -108,6 +109,23 @@ def test_a_recording_is_read_in_blocks(recording, result, tmp_path, monkeypatch)
     movie = Lazy(recording.movie.read(0, recording.n_frames))
     surrogate_of(replace(recording, movie=movie), result, "phase", tmp_path)
     assert 0 < movie.most <= 8
+
+
+@pytest.mark.parametrize("kind", NULLS)
+def test_a_surrogate_takes_no_more_memory_than_its_bands(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("cocuyo.pipeline.stream.READ_BYTES", 200_000)
+    monkeypatch.setattr(module, "_BAND_VALUES", 60_000)
+    frames = np.random.default_rng(0).integers(300, 900, (3000, 48, 48)).astype(np.uint16)
+    still = Motion(
+        np.zeros((3000, 2), np.float32), np.ones(3000, np.float32), np.zeros(3000, np.uint8)
+    )
+    found = SimpleNamespace(motion=still, diameter_px=9.0)
+    long = Recording.from_array(frames, frame_rate_hz=6.0)
+    tracemalloc.start()
+    make_surrogate(long, found, kind=kind, seed=0, path=tmp_path / "frames")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < frames.nbytes / 3
 
 
 def test_no_room_on_the_disk_is_said_before_anything_is_written(
