@@ -242,7 +242,7 @@ def test_a_batch_that_is_killed_leaves_no_process_and_goes_on_when_started_again
     batch.wait()
     wait_for(lambda: not any(map(is_alive, at_work)), seconds=60)
     before = n_done(out)
-    times = {path: path.stat().st_mtime_ns for path in (out / "recordings").glob("*/run.json")}
+    times = {path: path.stat().st_mtime_ns for path in (out / "recordings").glob("[!.]*/run.json")}
     status, said = finish(few, out)
     assert status == 1
     assert f"{10 - before} of 12 recordings to do" in said
