@@ -2615,6 +2615,65 @@ def train_verifier(*, preset: "PresetName", work: str, seed: int, workers: int) 
 
 
 @train.command(
+    name="curated",
+    epilog="""\b
+Examples:
+  cocuyo view slice1.cocuyo                               correct several results
+  cocuyo train curated slice1.cocuyo slice2.cocuyo --out ours
+  cocuyo run slice3.tif --model ours
+""",
+)
+@click.argument("results", nargs=-1, required=True, metavar="RESULT...")
+@click.option("--out", required=True, metavar="DIR", help="Model folder to make.")
+@click.option(
+    "--model",
+    "model_name",
+    default="default",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Trained model to start from.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of the fit.")
+def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: int) -> None:
+    """Teach the verifier of a model what was corrected on the curation page.
+
+    RESULT is a result folder with edits; its recording is read again. The model is written only if
+    it agrees better with candidates held out: of one recording after the other, or of parts of a
+    single one.
+    """
+    from pathlib import Path
+
+    from cocuyo.core import ModelError
+    from cocuyo.io import load_result, read_edits, reopen_recording
+    from cocuyo.pipeline import load_model
+
+    training = _training()
+    model = load_model(model_name)
+    if model.verifier is None:
+        msg = f"The model {model_name} has no verifier that could be taught."
+        raise ModelError(msg)
+    if Path(out).exists():
+        msg = f"{out} exists; choose another folder with --out."
+        raise ModelError(msg)
+    lessons = []
+    for folder in results:
+        result, edits = load_result(folder), read_edits(folder)
+        recording = reopen_recording(result, folder)
+        with ProgressPrinter() as progress:
+            lessons.append(
+                training.learn_from(recording, result, edits, model=model, progress=progress)
+            )
+    adapted = training.train_curated(lessons, out, model=model, seed=seed)
+    click.echo(
+        f"{_counted(adapted.n_judged, 'judged candidate')} among {adapted.n_examples} of "
+        f"{_counted(adapted.n_recordings, 'recording')}. On those held out the model agreed with "
+        f"{adapted.agreement_before:.0%} before and {adapted.agreement_after:.0%} after; loss "
+        f"{adapted.loss_before:.3f} and {adapted.loss_after:.3f}."
+    )
+    click.echo(f"Use it: cocuyo run REC --model {_typed(Path(out))}")
+
+
+@train.command(
     name="quantise",
     epilog="""\b
 Examples:

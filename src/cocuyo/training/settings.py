@@ -135,6 +135,28 @@ class VerifierRecipe(FrozenConfig):
     weight_decay: float = Field(default=1e-3, ge=0, description="Pull of the weights to 0.")
 
 
+class CuratedRecipe(FrozenConfig):
+    """Teaching a fitted verifier what people corrected."""
+
+    judged_weight: float = Field(
+        default=4.0,
+        gt=0,
+        description="Weight of a candidate that a person judged, beside 1 of those that were left "
+        "as found. Larger follows the person sooner, also in slips.",
+    )
+    pull: float = Field(
+        default=0.1,
+        ge=0,
+        description="Pull of the weights to where they were. Larger keeps what simulations "
+        "taught; smaller follows few corrections further and is too sure of itself.",
+    )
+    steps: int = Field(default=200, ge=1, description="Steps on all examples.")
+    learning_rate: float = Field(default=3e-3, gt=0, description="Learning rate.")
+    n_parts: int = Field(
+        default=4, ge=2, description="Parts of a single recording, each held out once."
+    )
+
+
 class QuantiseRecipe(FrozenConfig):
     """Making the U-Net's int8 graph, and checking it."""
 

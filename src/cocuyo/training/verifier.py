@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import nn
 from torch.nn import functional
 
@@ -235,17 +236,35 @@ def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, 
     """
     functional = np.flatnonzero(simulation.truth.functional)
     masks = simulation.truth.cell_masks()[functional].astype(np.float32)
-    own = rois.footprints.copy()
-    own.data = np.ones_like(own.data)
     if masks.shape[0] == 0:
         return np.full(len(rois), -1), np.ones(len(rois), np.bool_)
-    shared = (own @ masks.T).toarray()
-    areas = np.asarray(masks.sum(axis=1)).ravel()
-    union = np.asarray(own.sum(axis=1)).ravel()[:, None] + areas[None] - shared
-    overlap = shared / np.maximum(union, 1)
+    overlap = overlap_with(rois, masks)
     best = overlap.max(axis=1)
     cell = np.where(best >= SAME_NEURON_IOU, functional[overlap.argmax(axis=1)], -1)
     return cell, (cell >= 0) | (best < UNCERTAIN_IOU)
+
+
+def overlap_with(rois: RoiSet, masks: sparse.csr_array) -> FloatArray:
+    """Intersection over union of each ROI with each mask.
+
+    Parameters
+    ----------
+    rois : RoiSet
+        The ROIs.
+    masks : scipy.sparse.csr_array of float, shape (n_masks, n_pixels)
+        1 in the mask.
+
+    Returns
+    -------
+    ndarray of float, shape (n_rois, n_masks)
+        From 0 to 1.
+    """
+    own = rois.footprints.copy()
+    own.data = np.ones_like(own.data)
+    shared = (own @ masks.T).toarray()
+    areas = np.asarray(masks.sum(axis=1)).ravel()
+    union = np.asarray(own.sum(axis=1)).ravel()[:, None] + areas[None] - shared
+    return np.asarray(shared / np.maximum(union, 1))
 
 
 def _examples_of(
