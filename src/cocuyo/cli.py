@@ -1246,7 +1246,14 @@ Examples:
     metavar="N",
     help="Surrogates of each kind.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Seed of the first surrogate of each kind; the next ones follow.",
+)
 @click.option(
     "--exclude",
     metavar="MASK",
@@ -1279,11 +1286,11 @@ def null(
     out: str | None,
     as_json: bool,
 ) -> None:
-    """Count what is found in surrogates of a recording, which hold no neuron.
+    """Count the neurons found in surrogates of a recording: how many would be found in noise.
 
     The recording is analysed, then surrogates of it are: movies with its mean picture and its
-    noise, in which time courses were changed. Neurons found in those of kind phase and shift are
-    false. Several files are the parts of one recording (--join).
+    noise, in which time courses were changed. Those of kind phase and shift hold no neuron; any
+    that is found in them is false. Several files are the parts of one recording (--join).
     """
     import json
     from pathlib import Path
@@ -2423,7 +2430,14 @@ Examples:
     flag_value="quick",
     help="Tries the command in a minute or two; too small for any conclusion.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, metavar="N")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Seed of everything.",
+)
 @click.option(
     "--annotated",
     nargs=2,

@@ -109,7 +109,8 @@ def reproduce(
     SettingsError
         If the folder holds something else, or several processes were started.
     """
-    place, config = Path(folder), config or SIZES[size]
+    place, name = Path(folder), size if config is None else "own"
+    config = config or SIZES[size]
     if seed < 0:
         msg = f"The seed is {seed}; it must be 0 or more."
         raise SettingsError(msg)
@@ -131,7 +132,7 @@ def reproduce(
     progress(Progress("drawing", 0, 1))
     (place / "figures").mkdir(exist_ok=True)
     _draw(place / "figures", tests, frames, marks)
-    results = _results(size, config, seed, takes, frames, tests, rows, marks, model)
+    results = _results(name, config, seed, takes, frames, tests, rows, marks, model)
     results["annotated"] = _try_on(annotated, model, progress)
     _write(place, results)
     progress(Progress("drawing", 1, 1))
@@ -254,7 +255,7 @@ def _draw(
 
 
 def _results(
-    size: SizeName,
+    size: str,
     config: LaboratoryConfig,
     seed: int,
     takes: Sequence[Take],

@@ -242,6 +242,7 @@ def test_a_second_start_goes_on_where_the_first_was_stopped(stopped_and_gone_on_
     assert not any(stage == "spatial network" for stage, _ in stages)
     assert [n for stage, n in stages if stage == "temporal network"] == [2]
     assert done.results["epochs"]["temporal"]["run"] == TINY.temporal_epochs
+    assert done.results["size"] == "own"
 
 
 def test_tables_and_figures_are_written_beside_the_published_values(stopped_and_gone_on_with):
