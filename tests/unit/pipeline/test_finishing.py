@@ -405,5 +405,45 @@ def test_maps_are_not_modified(movie, analysis, maps):
     candidates(movie, analysis, Maps(**frozen))
 
 
+def traced(movie, analysis, *masks, frames=None, **changes):
+    traces = CONFIG.traces.model_copy(update=changes)
+    return extract_traces(
+        movie.recording(frames),
+        analysis.motion,
+        sparse.csr_array(np.stack([mask.ravel() for mask in masks]).astype(np.float32)),
+        valid=np.ones(movie.frames.shape[1:], np.bool_),
+        config=CONFIG.model_copy(update={"traces": traces}),
+        diameter_px=DIAMETER_PX,
+    )
+
+
+def test_rois_that_share_pixels_do_not_have_each_others_transients():
+    pair = make_movie(n_frames=200, active=((30, 30), (30, 36)), silent=())
+    still = analyse(pair.recording(), config=CONFIG, diameter_px=DIAMETER_PX, engine=None)
+    parted, mixed = (traced(pair, still, *pair.masks, unmix=unmix) for unmix in (True, False))
+    np.testing.assert_array_equal(parted.traces.raw, mixed.traces.raw)
+    apart = np.corrcoef(pair.courses)[0, 1]
+    for own, other in ((0, 1), (1, 0)):
+        foreign = [
+            np.corrcoef(found.traces.delta_f_over_f[own], pair.courses[other])[0, 1]
+            for found in (parted, mixed)
+        ]
+        assert foreign[0] - apart < 0.05
+        assert foreign[1] - apart > 0.1
+
+
+def test_a_step_of_the_light_leaves_traces_level_and_makes_no_event():
+    bright = make_movie(n_frames=200, rest=2.0)  # three times their rings, which do not undo it
+    still = analyse(bright.recording(), config=CONFIG, diameter_px=DIAMETER_PX, engine=None)
+    light = np.where(np.arange(200) < 60, 1.0, 0.93)
+    usual = traced(bright, still, *bright.masks)
+    found = traced(
+        bright, still, *bright.masks, frames=np.rint(bright.frames * light[:, None, None])
+    )
+    difference = found.traces.delta_f_over_f - usual.traces.delta_f_over_f
+    assert np.abs(difference).max() < 0.01
+    np.testing.assert_array_equal(found.events.roi, usual.events.roi)
+
+
 def test_the_rate_of_the_recording_is_that_of_the_movie(movie):
     assert movie.recording().rate_hz == RATE_HZ
