@@ -179,9 +179,10 @@ def test_each_trace_gets_the_events_of_its_cell_and_close_ones_are_joined():
 def test_the_clean_signal_has_the_size_that_it_has_in_the_trace():
     truth = simulation().truth.traces
     noise = np.random.default_rng(0).normal(0, 0.1, (1, N_FRAMES)).astype(np.float32)
-    labelled = label(noise + 2 * truth[[1]], [1])
-    # 2 x 0.5 in noise of 0.1 is about ten standard deviations.
-    assert np.ptp(labelled.clean) == pytest.approx(10, rel=0.15)
+    trace = noise + 2 * truth[[1]]
+    labelled = label(trace, [1])
+    unit = np.ptp(trace) / np.ptp(labelled.scaled)  # in which the trace is seen
+    assert np.ptp(labelled.clean) * unit == pytest.approx(2 * np.ptp(truth[1]), rel=0.15)
 
 
 def test_no_traces_are_no_examples():
