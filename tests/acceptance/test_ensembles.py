@@ -195,4 +195,4 @@ def test_stimuli_beyond_the_recording_are_refused(refused, saved, tmp_path):
 
 
 def test_what_is_no_result_is_refused(refused, tmp_path):
-    assert "is not a folder" in refused("ensembles", tmp_path / "none.cocuyo")
+    assert "does not exist" in refused("ensembles", tmp_path / "none.cocuyo")
