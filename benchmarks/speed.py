@@ -372,7 +372,11 @@ def main() -> None:
         alone.parent.mkdir()
         kept.rename(alone)
         for name, (python, script) in others.items():
-            rows.append(run_other(name, python, script, alone, place))
+            try:
+                rows.append(run_other(name, python, script, alone, place))
+            except RuntimeError as error:  # what was measured before is worth keeping
+                print(error, file=sys.stderr)
+                continue
             print(json.dumps(rows[-1]), flush=True)
     import_s = time_import()
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,10 @@ comes back.
 """
 
 import platform
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ctypes.util import find_library
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -532,9 +534,22 @@ def _halve(image: FloatArray) -> FloatArray:
 
 
 def _gpu_available() -> bool:
+    if not _gpu_driver_present():  # torch takes a second and 190 MB to say so
+        return False
     try:
         import jaxtyping  # noqa: F401 - the networks need it as well as torch
         import torch
     except ImportError:
         return False
     return bool(torch.cuda.is_available())
+
+
+def _gpu_driver_present() -> bool:
+    """Say whether there is a driver of a GPU that torch could compute on."""
+    if sys.platform == "win32":
+        return find_library("nvcuda") is not None
+    # NVIDIA, AMD, and either in a Linux within Windows.
+    devices = Path("/dev")
+    return any(devices.glob("nvidia[0-9]*")) or any(
+        (devices / name).exists() for name in ("kfd", "dxg")
+    )

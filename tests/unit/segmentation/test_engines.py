@@ -222,6 +222,22 @@ def test_openvino_reports_to_nobody_that_it_is_used(tmp_path):
     assert list(home.iterdir()) == []
 
 
+LOAD_AUTO = """
+import pathlib, sys
+from cocuyo.segmentation import NetworkConfig, engine, load_engine
+
+engine._gpu_driver_present = lambda: False
+config = NetworkConfig.model_validate_json(sys.argv[1])
+load_engine(pathlib.Path(sys.argv[2]), config, frame_shape=(16, 16), engine="auto")
+sys.exit("torch" in sys.modules)
+"""
+
+
+def test_without_a_gpu_torch_is_not_loaded(folder_of):
+    words = [sys.executable, "-c", LOAD_AUTO, CONFIG.model_dump_json(), folder_of(CONFIG)]
+    assert subprocess.run(words, check=False).returncode == 0
+
+
 RELEASE_ELSEWHERE = """
 import os, pathlib, signal, sys, threading
 from cocuyo.segmentation import NetworkConfig, load_engine
