@@ -56,13 +56,19 @@ recording, out, rate, diameter = sys.argv[1], sys.argv[2], float(sys.argv[3]), f
 settings = suite2p.default_settings()
 settings["fs"], settings["tau"] = rate, 0.7
 settings["diameter"] = [diameter, diameter]
-settings["run"]["do_deconvolution"] = False
-settings["registration"]["nonrigid"] = False  # as ours: a shift of the whole frame
 db = suite2p.default_db() if hasattr(suite2p, "default_db") else {}
 db.update({"data_path": [str(pathlib.Path(recording).parent)], "save_path0": out,
            "input_format": "tif", "file_list": [recording]})
 suite2p.run_s2p(db=db, settings=settings)
 """
+# Less of what ours does not do either: shifts of the whole frame only, and no deconvolution.
+SUITE2P_LESS = SUITE2P.replace(
+    "db =",
+    """settings["run"]["do_deconvolution"] = False
+settings["registration"]["nonrigid"] = False
+db =""",
+    1,
+)
 CAIMAN = """
 import sys, caiman as cm
 from caiman.motion_correction import MotionCorrect
@@ -347,7 +353,11 @@ def main() -> None:
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     others = {"trivial": (sys.executable, TRIVIAL)}
-    others |= {"Suite2p": (options.suite2p, SUITE2P)} if options.suite2p else {}
+    if options.suite2p:
+        others |= {
+            "Suite2p, as it comes": (options.suite2p, SUITE2P),
+            "Suite2p, rigid, no deconvolution": (options.suite2p, SUITE2P_LESS),
+        }
     others |= {"CaImAn": (options.caiman, CAIMAN)} if options.caiman else {}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
