@@ -121,6 +121,8 @@ def main() -> None:
     print(text)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
+        shown = "Share of functional neurons over score, and number of candidates"
+        text += f"\n![{shown}]({given.out.stem}.png)\n"
         given.out.write_text(text, encoding="utf-8")
         stored = {"bins": bins, "error": error, "score": score.tolist()}
         stored["functional"] = functional.tolist()

@@ -114,10 +114,9 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axes.set(xlabel=axis, ylim=(0, 1))
         if axis != "cells, relative to the preset":
             axes.set_xscale("log")
-            ticks = sorted({round(r["at"], 1) for r in own}) if "noise" not in axis else []
-            if ticks:
-                axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
-                axes.minorticks_off()
+            ticks = (2, 3, 5, 8, 12) if "noise" in axis else VALUES[axis]
+            axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+            axes.minorticks_off()
         axes.grid(alpha=0.3)
     figure.axes[0].legend(loc="lower right")
     figure.savefig(path, dpi=150)
@@ -141,6 +140,7 @@ def main() -> None:
     print(text)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
+        text += f"\n![Pixel SDC and F1 over each of them]({given.out.stem}.png)\n"
         given.out.write_text(text, encoding="utf-8")
         given.out.with_suffix(".json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
         draw(rows, given.out.with_suffix(".png"))

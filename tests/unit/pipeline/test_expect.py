@@ -32,15 +32,14 @@ def expected(preset="default", **facts):
 # Frames, side, frames a step, magnification: highest resident memory, MB (one run each, of
 # simulated recordings; `peak_memory_mb` in run.json).
 MEASURED = [
-    ((400, 128, 5, 1.0), 497),
-    ((400, 256, 5, 1.0), 596),
-    ((400, 512, 5, 1.0), 672),
-    ((3600, 512, 5, 1.0), 708),
-    ((2400, 256, 5, 1.0), 662),
-    ((120, 1024, 7, 1.0), 1247),
-    ((400, 256, 5, 1.8), 716),
-    ((400, 512, 5, 1.8), 904),
-    ((800, 512, 4, 1.0), 709),
+    ((400, 256, 5, 1.0), 449),
+    ((400, 512, 5, 1.0), 541),
+    ((3600, 512, 6, 1.0), 590),
+    ((36000, 512, 6, 1.0), 586),
+    ((300, 1024, 6, 1.0), 825),
+    ((300, 2048, 6, 1.0), 2257),
+    ((400, 256, 5, 2.5), 711),
+    ((400, 512, 5, 2.5), 1092),
 ]
 
 
@@ -48,7 +47,7 @@ MEASURED = [
 def test_the_memory_is_that_of_measured_runs(run, measured_mb):
     n_frames, side, per_step, factor = run
     found = expected_cost(n_frames, side, side, frames_per_step=per_step, factor=factor)
-    assert found.memory_mb == pytest.approx(measured_mb, rel=0.15)
+    assert found.memory_mb == pytest.approx(measured_mb, rel=0.2)
 
 
 # Processor time in seconds (benchmarks/speed.py).
