@@ -12,8 +12,8 @@ from cocuyo.pipeline.settings import PipelineConfig
 _START_S, _PIXEL_S, _PIXEL_FRAME_S, _PIXEL_STEP_S = 3.5, 1.2e-5, 3.7e-8, 7.2e-8
 # Highest resident memory in MB, of runs of 256 to 2048 pixels a side and twice with cells so small
 # that the networks saw them magnified 2.5 times: at the start, for each pixel, and for each pixel
-# that the networks see. All of them lay within 20 % of what this gives; smaller frames need less.
-_START_MB, _ENGINE_MB, _PIXEL_MB, _NETWORK_PIXEL_MB = 250.0, 180.0, 0.9e-4, 3.8e-4
+# that the networks see. All of them lay within 15 % of what this gives; smaller frames need less.
+_START_MB, _ENGINE_MB, _PIXEL_MB, _NETWORK_PIXEL_MB = 250.0, 217.0, 0.5e-4, 3.7e-4
 _PARALLEL_SHARE = 0.75
 """Of the processor time, what further cores take over: 0.56 to 0.87 of it on two cores."""
 
