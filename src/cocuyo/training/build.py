@@ -441,7 +441,7 @@ def _require_networks(shop: Workshop, *, outline: bool = False) -> None:
 
 def _write_curves(shop: Workshop) -> None:
     """Show all learning curves there are in the model folder."""
-    curves = {}
+    curves = _read_metrics(shop).get("curves", {})
     for path in sorted(shop.folder.glob("*_curve.json")):
         curves[path.stem.removesuffix("_curve")] = json.loads(path.read_text(encoding="utf-8"))
         shutil.copy(path.with_suffix(".png"), shop.model)
@@ -454,9 +454,13 @@ def _describe(shop: Workshop) -> dict[str, Any]:
 
 
 def _write_metrics(shop: Workshop, new: dict[str, Any]) -> None:
+    text = json.dumps(_read_metrics(shop) | new, indent=2)
+    (shop.model / "metrics.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _read_metrics(shop: Workshop) -> dict[str, Any]:
     path = shop.model / "metrics.json"
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    path.write_text(json.dumps(metrics | new, indent=2) + "\n", encoding="utf-8")
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _packed(network: nn.Module) -> dict[str, Tensor]:

@@ -16,7 +16,12 @@ from cocuyo.pipeline.settings import PipelineConfig
 from cocuyo.segmentation import Engine, load_engine
 from cocuyo.segmentation.weights import OUTLINE_WEIGHTS, WEIGHTS
 from cocuyo.simulation import Simulation
-from cocuyo.training.dataset import DatasetConfig, Split, training_simulation
+from cocuyo.training.dataset import (
+    DatasetConfig,
+    Split,
+    diameter_error,
+    training_simulation,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,18 +75,21 @@ def analyse_one(
     cv2.setNumThreads(1)  # one process of several
     rng = stream(seed, f"training.{split}.examples")
     # Users know the diameter roughly, and record for longer or shorter.
-    length, error = np.exp(rng.uniform(np.log(0.7), np.log(2.0))), np.exp(rng.normal(0.0, 0.15))
+    wrong = diameter_error(seed, dataset.preparations)
+    length, error = np.exp(rng.uniform(np.log(0.7), np.log(2.0))), np.exp(rng.normal(0.0, wrong))
     simulation, recording = training_simulation(
         seed,
         split=split,
         n_frames=max(32, round(dataset.n_frames * length)),
         side_px=dataset.side_px,
+        preparations=dataset.preparations,
     )
     diameter_px = float(error * simulation.config.soma_diameter_um / recording.pixel_size_um)
     engine = load_engine(
         folder,
         config.networks,
         frame_shape=network_shape(recording.frame_shape, config.scale.factor(diameter_px)),
+        engine="openvino",  # one process of several: a GPU would have to hold each
         precision="f32",
         n_threads=1,
     )

@@ -33,11 +33,12 @@ from cocuyo.pipeline.srname import blob_labels
 from cocuyo.pipeline.stream import resize, set_up, stream_steps
 from cocuyo.preprocessing import equalise
 from cocuyo.segmentation import detect_blobs
-from cocuyo.simulation import Simulation, simulate, training_config
+from cocuyo.simulation import Simulation, broad_training_config, simulate, training_config
 from cocuyo.training.team import ALONE, Team, collect
 
 Split = Literal["training", "validation", "test"]
 Labels = Literal["truth", "srname"]
+Preparations = Literal["slices", "all"]
 FORMAT = 5
 """Version of the folders; folders of another version are made again."""
 
@@ -48,6 +49,12 @@ class DatasetConfig(FrozenConfig):
     n_training: int = Field(default=64, ge=1, description="Recordings to train on.")
     n_validation: int = Field(
         default=8, ge=1, description="Recordings to stop early on, from other experiments."
+    )
+    preparations: Preparations = Field(
+        default="slices",
+        description="`slices` alone (`training_config`), or in every second recording a slice, "
+        "a culture or a miniscope of any size, rate and camera (`broad_training_config`). The "
+        "first two networks, which see each pixel and step, gained nothing from the latter.",
     )
     n_frames: int = Field(default=480, ge=32, description="Frames of each recording.")
     side_px: int = Field(default=320, ge=64, description="Rows and columns of each recording.")
@@ -164,7 +171,7 @@ def save_example(path: Path, example: Example) -> None:
 
 
 def training_simulation(
-    seed: int, *, split: Split, n_frames: int, side_px: int
+    seed: int, *, split: Split, n_frames: int, side_px: int, preparations: Preparations
 ) -> tuple[Simulation, Recording]:
     """Simulate one randomised recording.
 
@@ -176,6 +183,8 @@ def training_simulation(
         Split it belongs to.
     n_frames, side_px : int
         Length and size.
+    preparations : {"slices", "all"}
+        With "all", odd seeds give a slice, a culture or a miniscope of any kind.
 
     Returns
     -------
@@ -184,9 +193,46 @@ def training_simulation(
     recording : Recording
         The frames with rate and pixel size.
     """
-    settings = training_config(seed, split=split, n_frames=n_frames, shape=(side_px, side_px))
+    draw = broad_training_config if is_broad(seed, preparations) else training_config
+    settings = draw(seed, split=split, n_frames=n_frames, shape=(side_px, side_px))
     simulation = simulate(settings, seed=seed)
     return simulation, simulation.recording(name=f"{split} {seed}")
+
+
+def is_broad(seed: int, preparations: Preparations) -> bool:
+    """Say whether a recording is one of any preparation.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the recording.
+    preparations : {"slices", "all"}
+        What a training sees.
+
+    Returns
+    -------
+    bool
+        Every second one, with "all".
+    """
+    return preparations == "all" and seed % 2 == 1
+
+
+def diameter_error(seed: int, preparations: Preparations) -> float:
+    """Say how wrong the soma diameter is that a run would take: the sd of its logarithm.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the recording.
+    preparations : {"slices", "all"}
+        What a training sees.
+
+    Returns
+    -------
+    float
+        Larger where the usual diameter of a soma says less.
+    """
+    return 0.2 if is_broad(seed, preparations) else 0.15
 
 
 def _prepare_one(
@@ -199,6 +245,7 @@ def _prepare_one(
         "n_frames": dataset.n_frames,
         "side_px": dataset.side_px,
         "labels": dataset.labels,
+        "preparations": dataset.preparations,
         "preprocessing": json.loads(
             config.model_dump_json(include={"motion", "equalisation", "contrast", "scale"})
         ),
@@ -212,9 +259,20 @@ def _prepare_one(
     shutil.rmtree(partial_path, ignore_errors=True)
     partial_path.mkdir(parents=True)
     simulation, recording = training_simulation(
-        seed, split=split, n_frames=dataset.n_frames, side_px=dataset.side_px
+        seed,
+        split=split,
+        n_frames=dataset.n_frames,
+        side_px=dataset.side_px,
+        preparations=dataset.preparations,
     )
-    example = make_example(simulation, recording, config=config, labels=dataset.labels, seed=seed)
+    example = make_example(
+        simulation,
+        recording,
+        config=config,
+        labels=dataset.labels,
+        seed=seed,
+        wrong=diameter_error(seed, dataset.preparations),
+    )
     save_example(partial_path, example)
     (partial_path / "settings.json").write_text(json.dumps(key), encoding="utf-8")
     shutil.rmtree(path, ignore_errors=True)
@@ -230,6 +288,7 @@ def make_example(
     labels: Labels,
     seed: int,
     diameter_px: float | None = None,
+    wrong: float = 0.15,
 ) -> Example:
     """Preprocess a simulated recording as the pipeline does, and label it.
 
@@ -247,6 +306,8 @@ def make_example(
         Seed of the choice of single frames and of the error of the diameter.
     diameter_px : float, optional
         Soma diameter in place of one as wrong as a user's.
+    wrong : float, default: 0.15
+        How wrong that is: sd of its logarithm.
 
     Returns
     -------
@@ -257,8 +318,8 @@ def make_example(
     rng = stream(seed, f"training.{simulation.config.split}.examples")
     # Users know the diameter roughly: the networks must bear to be wrong about it.
     typical = simulation.config.soma_diameter_um / simulation.config.pixel_size_um
-    wrong = float(typical * np.exp(rng.normal(0.0, 0.15)))
-    diameter_px = wrong if diameter_px is None else diameter_px
+    told = float(typical * np.exp(rng.normal(0.0, wrong)))
+    diameter_px = told if diameter_px is None else diameter_px
     setup = set_up(recording, config=config, diameter_px=diameter_px)
     diameter = setup.network_diameter_px
     images, contrasts, visible, singles, single_labels = [], [], [], [], []

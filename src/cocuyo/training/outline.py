@@ -107,6 +107,7 @@ def collect_views(
     bare = config.model_copy(
         update={"networks": config.networks.model_copy(update={"outline": None})}
     )
+    dataset = dataset.model_copy(update={"preparations": recipe.preparations})
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than those of the first networks, and than the verifier's.
     seeds = [700_000 + 1000 * seed + i for i in range(number)]

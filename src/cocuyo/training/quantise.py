@@ -179,7 +179,11 @@ def _calibration_images(
     for i in range(recipe.n_calibration):
         one = 1000 * seed + i  # as for the recordings of a training
         simulation, recording = training_simulation(
-            one, split="training", n_frames=recipe.n_frames, side_px=recipe.side_px
+            one,
+            split="training",
+            n_frames=recipe.n_frames,
+            side_px=recipe.side_px,
+            preparations="all",
         )
         example = make_example(simulation, recording, config=config, labels="truth", seed=one)
         step_means = config.networks.unet.input_frames == "step mean"
@@ -254,7 +258,11 @@ def _check(
     for i in range(recipe.n_validation):
         one = 1000 * seed + i
         simulation, recording = training_simulation(
-            one, split="validation", n_frames=recipe.n_frames, side_px=recipe.side_px
+            one,
+            split="validation",
+            n_frames=recipe.n_frames,
+            side_px=recipe.side_px,
+            preparations="all",
         )
         truth = simulation.truth.mask()
         for name in formats:

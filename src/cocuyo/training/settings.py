@@ -6,7 +6,7 @@ from pydantic import Field
 
 from cocuyo.core import FrozenConfig
 from cocuyo.pipeline.settings import PresetName
-from cocuyo.training.dataset import DatasetConfig
+from cocuyo.training.dataset import DatasetConfig, Preparations
 
 
 class RecipeConfig(FrozenConfig):
@@ -94,6 +94,11 @@ class OutlineRecipe(RecipeConfig):
     n_validation: int = Field(
         default=14, ge=1, description="Recordings on which the best epoch is chosen."
     )
+    preparations: Preparations = Field(
+        default="all",
+        description="Recordings of slices alone, or every second one of any preparation, in "
+        "place of what the first two networks see. All: finds somata under other microscopes.",
+    )
 
 
 class EventsRecipe(RecipeConfig):
@@ -125,9 +130,14 @@ class EventsRecipe(RecipeConfig):
 class VerifierRecipe(FrozenConfig):
     """Fitting the verifier of candidates."""
 
-    n_training: int = Field(default=126, ge=1, description="Recordings whose candidates teach.")
+    n_training: int = Field(default=128, ge=1, description="Recordings whose candidates teach.")
     n_validation: int = Field(
         default=16, ge=1, description="Recordings on which the best epoch is chosen."
+    )
+    preparations: Preparations = Field(
+        default="all",
+        description="Recordings of slices alone, or every second one of any preparation, in "
+        "place of what the first two networks see. All: finds somata under other microscopes.",
     )
     hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of the layers.")
     epochs: int = Field(default=100, ge=1, description="Passes over the examples.")
@@ -196,7 +206,11 @@ class TrainingConfig(FrozenConfig):
 
 PAPER_TRAINING = TrainingConfig(
     dataset=DatasetConfig(
-        n_training=20, n_validation=4, n_frames=240, side_px=224, labels="srname"
+        n_training=20,
+        n_validation=4,
+        n_frames=240,
+        side_px=224,
+        labels="srname",
     ),
     unet=UNetRecipe(
         loss="bce",

@@ -103,6 +103,7 @@ def collect_examples(
     Examples
         Features and labels; uncertain candidates are left out.
     """
+    dataset = dataset.model_copy(update={"preparations": recipe.preparations})
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]

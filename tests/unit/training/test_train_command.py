@@ -114,7 +114,9 @@ def test_the_model_folder_shows_its_learning_curves(network, trained):
 
 
 def test_segment_runs_with_the_model(trained):
-    _, recording = training_simulation(7, split="test", n_frames=40, side_px=61)
+    _, recording = training_simulation(
+        7, split="test", n_frames=40, side_px=61, preparations="slices"
+    )
     result = segment(recording, model=trained / "model", engine="openvino", precision="f32")
     assert result.probability.shape == (61, 61)
     assert result.raster.shape == (len(result.rois), 40)
@@ -124,7 +126,7 @@ def test_segment_runs_with_the_model(trained):
 def test_the_verifier_of_the_model_scores_the_candidates(trained, pipeline):
     # A recording of the verifier's own training: it holds candidates.
     _, recording = training_simulation(
-        500_000 + 1000 * SEED, split="training", n_frames=64, side_px=64
+        500_000 + 1000 * SEED, split="training", n_frames=64, side_px=64, preparations="all"
     )
     with_verifier = segment(recording, model=trained / "model", engine="openvino")
     (trained / "model" / "verifier.safetensors").rename(trained / "verifier.aside")

@@ -7,7 +7,12 @@ import pytest
 
 from cocuyo.pipeline.settings import PRESETS, ScaleConfig
 from cocuyo.segmentation import NetworkConfig, TemporalConfig
-from cocuyo.simulation import SimulationConfig, simulate
+from cocuyo.simulation import (
+    SimulationConfig,
+    broad_training_config,
+    simulate,
+    training_config,
+)
 from cocuyo.training import dataset as preparing
 from cocuyo.training.dataset import (
     DatasetConfig,
@@ -183,7 +188,9 @@ def draws_of(monkeypatch, split, seed):
 
     with monkeypatch.context() as patch:
         patch.setattr(np.random, "default_rng", spy)
-        simulation, _ = training_simulation(seed, split=split, n_frames=32, side_px=64)
+        simulation, _ = training_simulation(
+            seed, split=split, n_frames=32, side_px=64, preparations="all"
+        )
     return set(keys), simulation.frames
 
 
@@ -192,6 +199,19 @@ def test_recordings_of_different_splits_and_seeds_share_no_random_numbers(monkey
     drawn = [draws_of(monkeypatch, *experiment) for experiment in experiments]
     assert min(len(keys) for keys, _ in drawn) > 5
     assert len(set.union(*(keys for keys, _ in drawn))) == sum(len(keys) for keys, _ in drawn)
+
+
+def test_every_second_recording_is_one_of_any_preparation():
+    def drawn(seed, preparations):
+        simulation, _ = training_simulation(
+            seed, split="training", n_frames=40, side_px=64, preparations=preparations
+        )
+        return simulation.config
+
+    size = {"split": "training", "n_frames": 40, "shape": (64, 64)}
+    assert drawn(1000, "all") == training_config(1000, **size)
+    assert drawn(1001, "all") == broad_training_config(1001, **size)
+    assert drawn(1001, "slices") == training_config(1001, **size)
 
 
 def test_a_training_recording_repeats_with_its_split_and_seed(monkeypatch):
@@ -239,7 +259,9 @@ def simulated(monkeypatch, example):
 
 def test_prepared_recordings_are_the_examples_of_their_split_and_seed(prepare, pipeline):
     (path,) = prepare("validation")
-    simulation, recording = training_simulation(1000, split="validation", n_frames=32, side_px=64)
+    simulation, recording = training_simulation(
+        1000, split="validation", n_frames=32, side_px=64, preparations="all"
+    )
     wanted = make_example(simulation, recording, config=pipeline, labels="truth", seed=1000)
     stored = load_example(path)
     for name in Example.__dataclass_fields__:
@@ -259,7 +281,7 @@ def test_prepared_recordings_are_kept(prepare, simulated):
     assert simulated == [1000, 1001]
 
 
-@pytest.mark.parametrize("changed", [{"n_frames": 40}, {"labels": "srname"}])
+@pytest.mark.parametrize("changed", [{"n_frames": 40}, {"labels": "srname"}, {"preparations": "slices"}])
 def test_recordings_of_other_settings_are_made_again(changed, prepare, simulated):
     prepare(n_training=1)
     prepare(n_training=1, **changed)
