@@ -35,6 +35,7 @@ from cocuyo.postprocessing import (
     Scene,
     Verifier,
     add_context,
+    add_field,
     add_opinion,
     add_to_images,
     averaging_weights,
@@ -241,7 +242,7 @@ def finish_candidates(
         dog=traces.dog,
         diameter_px=diameter_px,
     )
-    features = add_opinion(features, opinion)
+    features = add_field(add_opinion(features, opinion))
     score = (
         verifier.score(features)
         if verifier is not None

@@ -64,6 +64,7 @@ from cocuyo.postprocessing.validation import (
     scale_traces,
 )
 from cocuyo.postprocessing.verification import (
+    CANDIDATE_FEATURES,
     FEATURES,
     OPINION,
     OWN_FEATURES,
@@ -71,6 +72,7 @@ from cocuyo.postprocessing.verification import (
     VerificationConfig,
     Verifier,
     add_context,
+    add_field,
     add_opinion,
     describe_candidate,
     explain,
@@ -87,6 +89,7 @@ from cocuyo.postprocessing.views import (
 )
 
 __all__ = [
+    "CANDIDATE_FEATURES",
     "CHANNELS",
     "DILATIONS",
     "FEATURES",
@@ -114,6 +117,7 @@ __all__ = [
     "VerificationConfig",
     "Verifier",
     "add_context",
+    "add_field",
     "add_opinion",
     "add_to_images",
     "averaging_weights",

@@ -53,9 +53,28 @@ _CONTEXT = (
 OPINION = ("outline_score", "outline_certainty", "outline_agreement")
 """What the outline network says: logit of "a functional neuron", mean probability in its outline,
 overlap of its outline with the one at half maximum."""
-FEATURES = (*OWN_FEATURES, *_CONTEXT, *OPINION)
-"""Names of the verifier's inputs, in order: what a candidate shows by itself, what the other
-candidates of the recording say (`add_context`), and what the outline network says."""
+CANDIDATE_FEATURES = (*OWN_FEATURES, *_CONTEXT, *OPINION)
+"""What is said of each candidate: what it shows by itself, what the other candidates of the
+recording say of it (`add_context`), and what the outline network says."""
+_TYPICAL = (
+    "edge_slope",
+    "profile_near",
+    "peak_over_noise",
+    "outline_score",
+    "neuropil_correlation",
+    "probability_max",
+    "rest_contrast",
+    "negative_lobe",
+    "dog_peak",
+)
+_PERCENTILES = (50, 90)
+FEATURES = (
+    *CANDIDATE_FEATURES,
+    *(f"{name}_{percentile}" for percentile in _PERCENTILES for name in _TYPICAL),
+    "n_candidates",
+)
+"""Names of the verifier's inputs, in order: `CANDIDATE_FEATURES`, and what the recording's
+candidates are like altogether (`add_field`)."""
 _LIMITS = {
     "peak_over_noise": (0.0, 3.2),
     "area": (-3.0, 1.5),
@@ -127,7 +146,7 @@ class VerificationConfig(FrozenConfig):
 
 @dataclass(frozen=True, eq=False)
 class Verifier:
-    """A perceptron that judges candidates by the figures of `describe_candidate` and `add_context`.
+    """A perceptron that judges candidates by the figures of `FEATURES`.
 
     Attributes
     ----------
@@ -363,7 +382,7 @@ def add_context(
     Returns
     -------
     ndarray of float32, shape (n, n_features - 3)
-        In the order of `FEATURES`, without those of `OPINION`.
+        In the order of `CANDIDATE_FEATURES`, without those of `OPINION`.
     """
     column = {name: OWN_FEATURES.index(name) for name in OWN_FEATURES}
     clear = features[features[:, column["peak_over_noise"]] >= _CLEAR]
@@ -411,9 +430,35 @@ def add_opinion(features: FloatArray, opinion: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray of float32, shape (n, n_features)
-        In the order of `FEATURES`.
+        In the order of `CANDIDATE_FEATURES`.
     """
     return np.column_stack([features, _limited(opinion, OPINION)])
+
+
+def add_field(features: FloatArray) -> FloatArray:
+    """Add what all candidates of the recording are like.
+
+    The same figures mean one thing where the recording is sharp and quiet, and another under a
+    miniscope or in a movie that was compressed: typical figures of the recording tell which it is.
+
+    Parameters
+    ----------
+    features : ndarray of float32, shape (n, n_candidate_features)
+        From `add_opinion`, one row for each candidate of a recording.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, n_features)
+        In the order of `FEATURES`: medians and 90th percentiles over the recording, and the
+        logarithm of the number of candidates.
+    """
+    n = len(features)
+    if n == 0:
+        return np.zeros((0, len(FEATURES)), np.float32)
+    columns = [CANDIDATE_FEATURES.index(name) for name in _TYPICAL]
+    typical = np.percentile(features[:, columns], _PERCENTILES, axis=0).ravel()
+    field = np.append(typical, np.log(n)).astype(np.float32)
+    return np.column_stack([features, np.broadcast_to(field, (n, len(field)))])
 
 
 def find_duplicates(

@@ -361,8 +361,8 @@ def train_verifier(
         training, validation, recipe=shop.training.verifier, seed=shop.seed
     )
     if shop.team.leads:
+        write_part(shop.model, verifier)  # first: the folder's own may be of another version
         withdraw_int8(shop.model)
-        write_part(shop.model, verifier)
         _write_metrics(shop, {"verifier": metrics})
     return metrics
 

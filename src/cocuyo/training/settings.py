@@ -139,10 +139,18 @@ class VerifierRecipe(FrozenConfig):
         description="Recordings of slices alone, or every second one of any preparation, in "
         "place of what the first two networks see. All: finds somata under other microscopes.",
     )
-    hidden: tuple[int, ...] = Field(default=(32, 16), description="Widths of the layers.")
-    epochs: int = Field(default=100, ge=1, description="Passes over the examples.")
+    members: int = Field(
+        default=4, ge=1, description="Perceptrons whose mean counts; more are steadier."
+    )
+    hidden: tuple[int, ...] = Field(
+        default=(64, 32), min_length=1, description="Widths of the layers of each."
+    )
+    dropout: float = Field(
+        default=0.3, ge=0, lt=1, description="Share of the hidden figures left out in a step."
+    )
+    epochs: int = Field(default=30, ge=1, description="Passes over the examples; all are made.")
     learning_rate: float = Field(default=3e-3, gt=0, description="Largest learning rate.")
-    weight_decay: float = Field(default=1e-3, ge=0, description="Pull of the weights to 0.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="Pull of the weights to 0.")
 
 
 class CuratedRecipe(FrozenConfig):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import sparse
+from scipy.linalg import block_diag
 from torch import nn
 from torch.nn import functional
 
@@ -27,7 +28,7 @@ from cocuyo.core import (
 )
 from cocuyo.pipeline.finish import finish_candidates
 from cocuyo.pipeline.settings import PipelineConfig
-from cocuyo.postprocessing import FEATURES, Verifier
+from cocuyo.postprocessing import CANDIDATE_FEATURES, Verifier, add_field
 from cocuyo.simulation import Simulation
 from cocuyo.training.collect import analyse_one, keep, kept_folder
 from cocuyo.training.dataset import DatasetConfig, Split
@@ -107,7 +108,7 @@ def collect_examples(
     number = recipe.n_training if split == "training" else recipe.n_validation
     # Other recordings than the networks were fitted on: there their maps are too good.
     seeds = [500_000 + 1000 * seed + i for i in range(number)]
-    facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, FEATURES)
+    facts = (FORMAT, SAME_NEURON_IOU, UNCERTAIN_IOU, CANDIDATE_FEATURES)
     kept = kept_folder(cache, folder, facts=facts, dataset=dataset, config=config, split=split)
     parts = collect(
         partial(_examples_of, folder, kept, dataset, config, split),
@@ -118,7 +119,7 @@ def collect_examples(
         team=team,
     )
     return Examples(
-        np.concatenate([part.features for part in parts]),
+        np.concatenate([add_field(part.features) for part in parts]),
         np.concatenate([part.right for part in parts]),
     )
 
@@ -126,7 +127,7 @@ def collect_examples(
 def fit_verifier(
     training: Examples, validation: Examples, *, recipe: VerifierRecipe, seed: int
 ) -> tuple[Verifier, dict[str, float]]:
-    """Fit the verifier; the epoch with the least validation loss is kept.
+    """Fit the verifier: some perceptrons whose mean opinion, in logits, counts.
 
     Parameters
     ----------
@@ -158,64 +159,84 @@ def fit_verifier(
     if len(validation.right) == 0:
         msg = "The verifier has no examples for validation; simulate more or longer recordings."
         raise ModelError(msg)
-    torch.manual_seed(seed)
     mean = training.features.mean(axis=0)
     scale = np.maximum(training.features.std(axis=0), 1e-3)
+    standard = np.clip((training.features - mean) / scale, -6, 6).astype(np.float32)
+    members = [
+        _fit_member(standard, training.right, recipe, seed=seed, member=member)
+        for member in range(recipe.members)
+    ]
+    weights, biases = _side_by_side(members)
+    fitted = Verifier(mean.astype(np.float32), scale.astype(np.float32), weights, biases)
+    score = fitted.score(validation.features)
+    held_loss = functional.binary_cross_entropy(
+        torch.from_numpy(score), torch.from_numpy(validation.right).float()
+    )
+    right = (score >= 0.5) == validation.right
+    metrics = {
+        "validation_loss": float(held_loss),
+        "validation_accuracy": float(right.mean()),
+        "validation_share_right": float(validation.right.mean()),
+        "n_training": float(len(training.right)),
+        "n_validation": float(len(validation.right)),
+    }
+    return Verifier.from_tensors(fitted.tensors()), metrics
 
-    def standardise(features: FloatArray) -> torch.Tensor:
-        return torch.from_numpy(np.clip((features - mean) / scale, -6, 6).astype(np.float32))
 
-    widths = [training.features.shape[1], *recipe.hidden, 1]
+def _fit_member(
+    inputs: FloatArray, right: BoolArray, recipe: VerifierRecipe, *, seed: int, member: int
+) -> list[FloatArray]:
+    """Fit one perceptron; weights and biases of its layers in turn."""
+    rng = stream(seed, f"training.verifier.{member}")
+    torch.manual_seed(int(rng.integers(2**31)))
     layers: list[nn.Module] = []
-    for n_in, n_out in pairwise(widths):
-        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(0.1)]
+    for n_in, n_out in pairwise([inputs.shape[1], *recipe.hidden, 1]):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(recipe.dropout)]
     network = nn.Sequential(*layers[:-2])
-    inputs, wanted = standardise(training.features), torch.from_numpy(training.right).float()
-    held, truth = standardise(validation.features), torch.from_numpy(validation.right).float()
+    seen, wanted = torch.from_numpy(inputs), torch.from_numpy(right).float()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    batch = 128
-    n_batches = -(-len(inputs) // batch)
+    n_batches = -(-len(seen) // 128)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=recipe.learning_rate, total_steps=recipe.epochs * n_batches
     )
-    rng = stream(seed, "training.verifier")
-    best, best_loss = [p.detach().clone() for p in network.parameters()], np.inf
     for _ in range(recipe.epochs):
-        network.train()
-        for rows in np.array_split(rng.permutation(len(inputs)), n_batches):
-            noisy = inputs[rows] + 0.05 * torch.randn(len(rows), inputs.shape[1])
+        for rows in np.array_split(rng.permutation(len(seen)), n_batches):
+            noisy = seen[rows] + 0.05 * torch.randn(len(rows), seen.shape[1])
             logits = network(noisy)[:, 0]
             loss = functional.binary_cross_entropy_with_logits(logits, wanted[rows])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             optimiser.step()
             schedule.step()
-        network.eval()
-        with torch.inference_mode():
-            held_loss = float(
-                functional.binary_cross_entropy_with_logits(network(held)[:, 0], truth)
-            )
-        if held_loss < best_loss:
-            best_loss = held_loss
-            best = [p.detach().clone() for p in network.parameters()]
-    arrays = [p.numpy() for p in best]
-    fitted = Verifier(
-        mean.astype(np.float32),
-        scale.astype(np.float32),
-        tuple(arrays[0::2]),
-        tuple(arrays[1::2]),
+    return [p.detach().numpy() for p in network.parameters()]
+
+
+def _side_by_side(
+    members: list[list[FloatArray]],
+) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
+    """One perceptron that gives the mean of the logits of several."""
+    n_layers = len(members[0]) // 2
+    weights, biases = [], []
+    for layer in range(n_layers):
+        own = [member[2 * layer] for member in members]
+        bias = [member[2 * layer + 1] for member in members]
+        if layer == n_layers - 1:  # their mean
+            own = [weight / len(members) for weight in own]
+            bias = [np.mean(bias, axis=0)]
+        shared_input = layer == 0  # all see the same features, and later only what is their own
+        if shared_input:
+            weights.append(np.concatenate(own, axis=0))
+        elif layer == n_layers - 1:
+            weights.append(np.concatenate(own, axis=1))
+        else:
+            weights.append(np.asarray(block_diag(*own)))
+        biases.append(np.concatenate(bias))
+    return (
+        tuple(np.asarray(weight, np.float32) for weight in weights),
+        tuple(np.asarray(bias, np.float32) for bias in biases),
     )
-    right = (fitted.score(validation.features) >= 0.5) == validation.right
-    metrics = {
-        "validation_loss": float(best_loss),
-        "validation_accuracy": float(right.mean()),
-        "validation_share_right": float(validation.right.mean()),
-        "n_training": float(len(inputs)),
-        "n_validation": float(len(held)),
-    }
-    return Verifier.from_tensors(fitted.tensors()), metrics
 
 
 def label_candidates(rois: RoiSet, simulation: Simulation) -> tuple[LabelArray, BoolArray]:
@@ -297,4 +318,5 @@ def _collect_one(
         engine=case.engine,
     )
     cell, certain = label_candidates(found.rois, case.simulation)
-    return Examples(found.features[certain], (cell >= 0)[certain])
+    described = found.features[:, : len(CANDIDATE_FEATURES)]
+    return Examples(described[certain], (cell >= 0)[certain])

@@ -281,7 +281,9 @@ def test_prepared_recordings_are_kept(prepare, simulated):
     assert simulated == [1000, 1001]
 
 
-@pytest.mark.parametrize("changed", [{"n_frames": 40}, {"labels": "srname"}, {"preparations": "slices"}])
+@pytest.mark.parametrize(
+    "changed", [{"n_frames": 40}, {"labels": "srname"}, {"preparations": "all"}]
+)
 def test_recordings_of_other_settings_are_made_again(changed, prepare, simulated):
     prepare(n_training=1)
     prepare(n_training=1, **changed)
