@@ -15,6 +15,7 @@ import numpy as np
 
 from cocuyo.core import FloatArray, LabelArray, median
 from cocuyo.core.deformation import spread
+from cocuyo.preprocessing.translation import translate, trust
 
 Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -29,6 +30,8 @@ _RIDGE = 0.002
 _LEAST_SHARE = 0.25
 # Weight of the reference in frames: from then on it follows slowly rather than ever more slowly.
 _REFERENCE_STEPS = 50
+# What stands still on the sensor is averaged over about 1 / rate steps.
+_STANDING_RATE = 0.15
 _MAD_TO_SD = 1.4826
 _SAMPLE = 4096
 # A deformation is believed when it fits frames better that it was not made of: on average over the
@@ -51,9 +54,12 @@ class LocalState:
     window: int
     most: float
     frames_per_step: int
+    support: FloatArray
+    offset: tuple[float, float]
     reference: FloatArray
-    reference_weight: FloatArray
     n_reference: int
+    standing: FloatArray
+    way: tuple[float, float]
     even: FloatArray
     odd: FloatArray
     even_weight: FloatArray
@@ -70,8 +76,9 @@ class LocalState:
 
 def start_local(
     image: FloatArray,
-    weight: FloatArray,
+    support: FloatArray,
     *,
+    offset: tuple[float, float],
     y: FloatArray,
     x: FloatArray,
     patch: float,
@@ -82,8 +89,10 @@ def start_local(
 
     Parameters
     ----------
-    image, weight : ndarray of float32, shape (n_rows, n_columns)
-        Landmarks of the template, and how far each pixel counts.
+    image, support : ndarray of float32, shape (n_rows, n_columns)
+        Landmarks of the template, and how far each pixel of the sensor counts.
+    offset : tuple of float
+        Where frame 0 lies on the template, (dy, dx).
     y, x : ndarray of float32
         Where the nodes lie.
     patch : float
@@ -106,9 +115,12 @@ def start_local(
         window=2 * round(0.5 * patch) + 1,
         most=most,
         frames_per_step=frames_per_step,
+        support=support,
+        offset=offset,
         reference=image,
-        reference_weight=weight,
         n_reference=1,
+        standing=nothing,
+        way=(0.0, 0.0),
         even=nothing,
         odd=nothing,
         even_weight=nothing,
@@ -148,15 +160,19 @@ def node_places(size: int, patch_px: float, overlap: float) -> FloatArray:
     return np.linspace(0, size - 1, n, dtype=np.float32)
 
 
-def add_frame(state: LocalState, moved: FloatArray, weight: FloatArray, index: int) -> LocalState:
+def add_frame(
+    state: LocalState, moved: FloatArray, shift: tuple[float, float], index: int
+) -> LocalState:
     """Take the landmarks of one frame into the half that it belongs to.
 
     Parameters
     ----------
     state : LocalState
         State before.
-    moved, weight : ndarray of float32, shape (n_rows, n_columns)
-        Landmarks, shifted back, and how far each pixel counts.
+    moved : ndarray of float32, shape (n_rows, n_columns)
+        Landmarks, shifted back.
+    shift : tuple of float
+        By how much, (dy, dx).
     index : int
         Number of the frame: even and odd ones are kept apart.
 
@@ -165,6 +181,8 @@ def add_frame(state: LocalState, moved: FloatArray, weight: FloatArray, index: i
     LocalState
         State after.
     """
+    weight = translate(state.support, round(shift[0]), round(shift[1]))
+    state = replace(state, way=(state.way[0] + shift[0], state.way[1] + shift[1]))
     if index % 2:
         odd, seen = state.odd + weight * moved, state.odd_weight + weight
         return replace(state, odd=odd, odd_weight=seen, n_odd=state.n_odd + 1)
@@ -196,16 +214,22 @@ def end_step(state: LocalState, frame: int) -> LocalState:
         odd_weight=nothing,
         n_even=0,
         n_odd=0,
+        way=(0.0, 0.0),
     )
     if min(state.n_even, state.n_odd) < max(1.0, 0.5 * _LEAST_SHARE * state.frames_per_step):
         return empty
+    n_frames = state.n_even + state.n_odd
+    shift = (state.way[0] / n_frames, state.way[1] / n_frames)
+    trusted = trust(state.standing) if state.standing.any() else np.ones_like(nothing)
+    # The first frames left the image of the dirt in the reference as well.
+    trusted_there = translate(trusted, *shift) * translate(trusted, *state.offset)
     halves: list[tuple[FloatArray, FloatArray]] = []
     for total, weight, n in (
         (state.even, state.even_weight, state.n_even),
         (state.odd, state.odd_weight, state.n_odd),
     ):
         image = np.asarray(total / np.maximum(weight, np.float32(1e-3 * n)), np.float32)
-        halves.append((image, np.asarray(weight / np.float32(n), np.float32)))
+        halves.append((image, np.asarray(trusted_there * weight / np.float32(n), np.float32)))
     found = [_measure(image, weight, state) for image, weight in halves]
     grid = 0.5 * (found[0] + found[1])
     still = np.zeros_like(grid)
@@ -216,7 +240,7 @@ def end_step(state: LocalState, frame: int) -> LocalState:
     # The mean of two has a quarter of the variance of their difference.
     error = 0.25 * float(np.mean((found[0] - found[1]) ** 2))
     state = replace(empty, **_follow(state, grid, error))
-    state = _renew(state, halves)
+    state = _renew(state, halves, shift)
     return replace(
         state,
         frames=np.append(state.frames, np.int32(frame)).astype(np.int32),
@@ -337,19 +361,26 @@ def _follow(state: LocalState, grid: FloatArray, error: float) -> dict[str, Any]
     return {"followed": followed, "error": usual_error, "step": step}
 
 
-def _renew(state: LocalState, halves: list[tuple[FloatArray, FloatArray]]) -> LocalState:
-    """Take a step, moved back, into the reference."""
-    shift = state.followed
+def _renew(
+    state: LocalState, halves: list[tuple[FloatArray, FloatArray]], shift: tuple[float, float]
+) -> LocalState:
+    """Take a step, moved back, into the reference, and what stands still out of it."""
+    grid = state.followed
     image = np.asarray(0.5 * (halves[0][0] + halves[1][0]), np.float32)
     weight = np.asarray(0.5 * (halves[0][1] + halves[1][1]), np.float32)
-    moved, seen = _warp(image, shift, state), _warp(weight, shift, state)
+    moved, seen = _warp(image, grid, state), _warp(weight, grid, state)
+    # What the reference does not explain, where it lies on the sensor.
+    gain = _gain(moved, state.reference, seen, state.window)
+    rest = _warp(moved - gain * state.reference, -grid, state)
+    rest = translate(rest, -shift[0], -shift[1])
+    pace = np.float32(max(1.0 / (len(state.frames) + 1), _STANDING_RATE))
     rate = 1.0 / (state.n_reference + 1)
     share = np.float32(rate) * seen
     reference = state.reference + share * (moved - state.reference)
     return replace(
         state,
         reference=reference,
-        reference_weight=state.reference_weight,
+        standing=np.asarray(state.standing + pace * (rest - state.standing), np.float32),
         n_reference=min(state.n_reference + 1, _REFERENCE_STEPS),
     )
 
@@ -414,7 +445,7 @@ def _centred(place: FloatArray) -> FloatArray:
 def _fit(image: FloatArray, weight: FloatArray, grid: FloatArray, state: LocalState) -> float:
     """Correlation of landmarks, moved back, with the reference."""
     moved = _warp(image, grid, state) if grid.any() else image
-    shown = weight * state.reference_weight
+    shown = weight
     common = float(np.vdot(shown * moved, state.reference))
     norm = float(np.vdot(shown * moved, moved)) * float(
         np.vdot(shown * state.reference, state.reference)
@@ -434,7 +465,7 @@ def _measure(image: FloatArray, weight: FloatArray, state: LocalState) -> FloatA
     slope_y = cv2.filter2D(reference, cv2.CV_32F, np.array([[-0.5], [0.0], [0.5]], np.float32))
     slope_x = cv2.filter2D(reference, cv2.CV_32F, np.array([[-0.5, 0.0, 0.5]], np.float32))
     stiff = _stiffness(n_y, n_x)
-    shown = weight * state.reference_weight
+    shown = weight
     grid = state.followed.astype(np.float64)
     for _ in range(_ITERATIONS):
         moved = _warp(image, grid.astype(np.float32), state)
@@ -443,14 +474,14 @@ def _measure(image: FloatArray, weight: FloatArray, state: LocalState) -> FloatA
         size = np.abs(rest[shown > 0])
         # As in the placing of frames: what fires or stands still does not pull.
         scale = 2.385 * _MAD_TO_SD * median(size[:: max(1, size.size // _SAMPLE)])
-        trust = shown / (1 + (rest / np.float32(scale)) ** 2) if scale > 0 else shown
+        believed = shown / (1 + (rest / np.float32(scale)) ** 2) if scale > 0 else shown
         along = (gain * slope_y, gain * slope_x)
         normal = np.zeros((2, n, 2, n))
         right = np.zeros((2, n))
         for i in range(2):
-            right[i] = (down.T @ (trust * along[i] * rest) @ across).ravel()
+            right[i] = (down.T @ (believed * along[i] * rest) @ across).ravel()
             for j in range(i, 2):
-                block = pairs_y.T @ (trust * along[i] * along[j]) @ pairs_x
+                block = pairs_y.T @ (believed * along[i] * along[j]) @ pairs_x
                 block = block.reshape(n_y, n_y, n_x, n_x).transpose(0, 2, 1, 3).reshape(n, n)
                 normal[i, :, j] = block
                 normal[j, :, i] = block.T
