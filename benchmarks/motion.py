@@ -265,7 +265,7 @@ DEFORMATIONS = {
 }
 """Drift and deformation, px."""
 CARRIED = "middle"
-"""Light at which ROIs and traces are made as well, of the first recording of each kind that deforms."""
+"""Light at which ROIs and traces are made too: first recording of each kind that deforms."""
 RIGID, PIECEWISE = "whole frame", "piecewise"
 
 
@@ -279,9 +279,9 @@ class Deforming:
     seed: int
 
 
-def make_deforming(split: Split, *, quick: bool) -> list[Deforming]:
+def make_deforming(split: Split, *, quick: bool, n_seeds: int) -> list[Deforming]:
     """Every light and deformation, with several seeds."""
-    side, n_frames, n_seeds = (192, 240, 1) if quick else (256, 600, 2)
+    side, n_frames = (192, 240) if quick else (256, 450)
     base = {"test": 7_400, "validation": 5_400, "training": 3_400}[split]
     cases = []
     for kind, (drift_px, nonrigid_px) in DEFORMATIONS.items():
@@ -398,11 +398,15 @@ def deformation_table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def look_at_deformation(split: Split, *, quick: bool) -> list[dict[str, Any]]:
-    """All recordings of that group."""
-    cases = make_deforming(split, quick=quick)
+def look_at_deformation(
+    split: Split, *, quick: bool, n_seeds: int, lights: list[str]
+) -> list[dict[str, Any]]:
+    """The recordings of that group at these lights."""
+    cases = make_deforming(split, quick=quick, n_seeds=n_seeds)
     results = []
     for case in cases:
+        if case.light not in lights:
+            continue
         deforms = case.config.nonrigid_px > 0
         carried = deforms and case.light == CARRIED and case.seed == cases[0].seed
         results.append(measure_deforming(case, carried=carried))
@@ -418,9 +422,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="Small recordings.")
     parser.add_argument("--suite2p", metavar="PYTHON", help="Interpreter that has Suite2p.")
     parser.add_argument("--deformation", action="store_true", help="Slices that deform, instead.")
+    parser.add_argument("--seeds", type=int, default=2, help="Recordings of each kind that deform.")
+    parser.add_argument(
+        "--light",
+        choices=list(PHOTONS),
+        help="With --deformation: this light only; the others are taken from the .json beside --out.",
+    )
     given = parser.parse_args()
     if given.deformation:
-        results = look_at_deformation(given.split, quick=given.quick)
+        lights = [given.light] if given.light else list(PHOTONS)
+        results = look_at_deformation(
+            given.split, quick=given.quick, n_seeds=given.seeds, lights=lights
+        )
+        if given.out is not None and given.out.with_suffix(".json").exists():
+            known = json.loads(given.out.with_suffix(".json").read_text("utf-8"))
+            results += [r for r in known if r["light"] not in lights]
+            results.sort(key=lambda r: (list(DEFORMATIONS).index(r["kind"]), r["seed"]))
+            results.sort(key=lambda r: list(PHOTONS).index(r["light"]))
         text = deformation_table(results)
         print(text)
         if given.out is not None:
