@@ -426,7 +426,7 @@ def main() -> None:
     parser.add_argument(
         "--light",
         choices=list(PHOTONS),
-        help="With --deformation: this light only; the others are taken from the .json beside --out.",
+        help="With --deformation: this light only; others are taken from the .json beside --out.",
     )
     given = parser.parse_args()
     if given.deformation:
