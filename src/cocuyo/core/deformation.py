@@ -101,13 +101,34 @@ class Deformation:
         Returns
         -------
         Deformation
-            With knots at its first and its last frame, so that nothing beyond counts.
+            With the knots around these frames, so that each moves to the last bit as before; the
+            outermost may lie beyond them.
         """
-        last = max(start, stop - 1)
-        inner = (self.frames > start) & (self.frames < last)
-        ends = np.unique([start, last]).astype(np.int32)
+        n = len(self.frames)
+        first = max(int(np.searchsorted(self.frames, start, side="right")) - 1, 0)
+        last = min(int(np.searchsorted(self.frames, stop - 1)), n - 1)
+        kept = slice(first, max(first, last) + 1)
+        frames = (self.frames[kept] - start).astype(np.int32)
+        return replace(self, frames=frames, grid=self.grid[kept])
+
+    def within(self, n_frames: int) -> "Deformation":
+        """Give the first frames with knots at both ends, so that nothing beyond counts.
+
+        Parameters
+        ----------
+        n_frames : int
+            How many; at least one.
+
+        Returns
+        -------
+        Deformation
+            Of these frames.
+        """
+        last = n_frames - 1
+        inner = (self.frames > 0) & (self.frames < last)
+        ends = np.unique([0, last]).astype(np.int32)
         at_ends = self.at(ends)
-        frames = np.concatenate([ends[:1], self.frames[inner], ends[1:]]) - start
+        frames = np.concatenate([ends[:1], self.frames[inner], ends[1:]])
         grid = np.concatenate([at_ends[:1], self.grid[inner], at_ends[1:]])
         return replace(self, frames=frames.astype(np.int32), grid=grid)
 
@@ -227,7 +248,7 @@ def join_deformations(
         if not (np.array_equal(own.y_px, like.y_px) and np.array_equal(own.x_px, like.x_px)):
             msg = "Deformations of different nodes cannot be joined."
             raise ValueError(msg)
-        own = own.cut(0, length)
+        own = own.within(length)
         frames.append(own.frames + start)
         grids.append(own.grid)
         start += length

@@ -54,9 +54,7 @@ def test_points_and_fields_tell_the_same():
 def test_frames_that_were_cut_out_move_as_before(start, stop):
     one = made()
     frames = np.arange(start, stop)
-    np.testing.assert_allclose(
-        one.cut(start, stop).at(frames - start), one.at(frames), rtol=0, atol=1e-6
-    )
+    np.testing.assert_array_equal(one.cut(start, stop).at(frames - start), one.at(frames))
 
 
 def test_nothing_crosses_the_border_between_two_stretches():

@@ -88,7 +88,7 @@ def test_the_second_pass_stands_stiller_than_with_shifts_alone(recording, result
         return np.median(steps[:, result.valid].std(axis=0))
 
     rigid = spread_of(replace(result.motion, deformation=None))
-    assert spread_of(result.motion) < 0.8 * rigid
+    assert spread_of(result.motion) < 0.9 * rigid
 
 
 def test_a_recording_that_moves_as_a_whole_gives_what_shifts_alone_give():
