@@ -13,6 +13,14 @@ Methods place frames on different references, so that a constant difference says
 how still the movie is: it is taken out. Our coordinates are those of frame 0, where it is an error;
 with it the residual stands in brackets.
 
+    python benchmarks/motion.py --deformation --out benchmarks/results/motion_deformation.md
+
+looks instead at slices that also deform slowly (`nonrigid_px` of the simulator: waves across the
+frame that reach so far somewhere, sometime), with the shift of the whole frame alone and with the
+piecewise mode on top. Residual there: of the centres of the cells in focus, root mean square over
+cells and frames, without what is constant for a cell. At one level of light both are carried
+through to ROIs and traces.
+
 Figures are of split ``test`` with seeds of its own; ``--split validation`` is there to try changes.
 """
 
@@ -28,10 +36,12 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core import FLAG_UNPLACED, FloatArray
+from cocuyo.evaluation import evaluate, regions_of
 from cocuyo.pipeline import PRESETS as PIPELINES
+from cocuyo.pipeline import PipelineConfig, load_model, segment
 from cocuyo.pipeline.run import choose_diameter
 from cocuyo.pipeline.stream import set_up
-from cocuyo.preprocessing import place_frames
+from cocuyo.preprocessing import measure_deformation, place_frames
 from cocuyo.simulation import PRESETS, Simulation, SimulationConfig, simulate
 from cocuyo.simulation.config import Split
 
@@ -244,6 +254,166 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+# ---------------------------------------------------------------- deformation
+
+DEFORMATIONS = {
+    "still": (0.0, 0.0),
+    "shifted": (6.0, 0.0),
+    "shifted, 1 px": (6.0, 1.0),
+    "shifted, 2 px": (6.0, 2.0),
+    "2 px alone": (0.0, 2.0),
+}
+"""Drift and deformation, px."""
+CARRIED = "middle"
+"""Light at which ROIs and traces are made too: first recording of each kind that deforms."""
+RIGID, PIECEWISE = "whole frame", "piecewise"
+
+
+@dataclass(frozen=True)
+class Deforming:
+    """One recording that may deform."""
+
+    light: str
+    kind: str
+    config: SimulationConfig
+    seed: int
+
+
+def make_deforming(split: Split, *, quick: bool, n_seeds: int) -> list[Deforming]:
+    """Every light and deformation, with several seeds."""
+    side, n_frames = (192, 240) if quick else (256, 450)
+    base = {"test": 7_400, "validation": 5_400, "training": 3_400}[split]
+    cases = []
+    for kind, (drift_px, nonrigid_px) in DEFORMATIONS.items():
+        for light, photons in PHOTONS.items():
+            config = PRESETS["slice"].model_copy(
+                update={
+                    "split": split,
+                    "n_frames": n_frames,
+                    "n_rows": side,
+                    "n_columns": side,
+                    "drift_px": drift_px,
+                    "jitter_px": 0.3 if drift_px else 0.0,
+                    "n_jumps": 2 if drift_px else 0,
+                    "jump_px": 3.0,
+                    "nonrigid_px": nonrigid_px,
+                    "n_flashes": 2,
+                    "n_dirt": 8,
+                    "bleaching": 0.3,
+                    "gain_counts_per_photon": PRESETS["slice"].baseline_counts / photons,
+                }
+            )
+            cases += [Deforming(light, kind, config, base + i) for i in range(n_seeds)]
+    return cases
+
+
+def with_pieces(config: PipelineConfig, *, piecewise: bool) -> PipelineConfig:
+    """The same settings with the piecewise mode on or off."""
+    motion = config.motion.model_copy(update={"piecewise": piecewise})
+    return config.model_copy(update={"motion": motion})
+
+
+def measure_deforming(case: Deforming, *, carried: bool) -> dict[str, Any]:
+    """Residuals with and without the piecewise mode; shifts are the same in both."""
+    simulation: Simulation = simulate(case.config, seed=case.seed)
+    truth, recording = simulation.truth, simulation.recording()
+    config = with_pieces(PIPELINES["default"], piecewise=True)
+    diameter = choose_diameter(recording, config, [], [])
+    setup = set_up(recording, config=config, diameter_px=diameter)
+    motion, state = place_frames(simulation.frames, setup.motion)
+    told = measure_deformation(state)
+    assert told is not None
+    y, x = truth.centres[truth.in_focus].T
+    true = truth.displacements(y, x)
+    found = {RIGID: np.broadcast_to(motion.shifts, true.shape)}
+    found[PIECEWISE] = found[RIGID]
+    if told.deformation is not None:
+        every = np.arange(recording.n_frames, dtype=np.int32)
+        found[PIECEWISE] = found[RIGID] + told.deformation.displacements(every, y, x)
+    methods: dict[str, dict[str, float]] = {}
+    for name, shifts in found.items():
+        left = shifts.astype(np.float64) - true
+        steady = left - left.mean(axis=1, keepdims=True)
+        methods[name] = {
+            "rms_px": float(np.sqrt((steady**2).sum(axis=2).mean())),
+            "rms_from_frame_0_px": float(np.sqrt((left**2).sum(axis=2).mean())),
+        }
+        if carried:
+            own = with_pieces(load_model("default").settings.pipeline, piecewise=name == PIECEWISE)
+            result = segment(recording, config=own)
+            scores = evaluate(regions_of(result), truth.regions())
+            methods[name]["sdc"] = float(scores.pixels.sdc)
+            if scores.traces is not None:
+                methods[name]["trace_r"] = float(scores.traces.median)
+            if scores.events is not None:
+                methods[name]["event_f1"] = float(scores.events.f1)
+    return {
+        "light": case.light,
+        "kind": case.kind,
+        "seed": case.seed,
+        "snr": float(np.median(truth.transient_snr)),
+        "n_frames": recording.n_frames,
+        "fit_before": told.before,
+        "fit_after": told.after,
+        "kept": told.deformation is not None,
+        "methods": methods,
+    }
+
+
+def deformation_table(results: list[dict[str, Any]]) -> str:
+    """A row for each light and method, a column for each kind; then what came of it."""
+    kinds = list(dict.fromkeys(r["kind"] for r in results))
+    lights = list(dict.fromkeys(r["light"] for r in results))
+    lines = [
+        "| RMS residual of cells, px | " + " | ".join(kinds) + " |",
+        "|---" * (len(kinds) + 1) + "|",
+    ]
+    for light in lights:
+        snr = np.median([r["snr"] for r in results if r["light"] == light])
+        for name in (RIGID, PIECEWISE):
+            cells = []
+            for kind in kinds:
+                own = [r for r in results if (r["light"], r["kind"]) == (light, kind)]
+                text = " and ".join(f"{r['methods'][name]['rms_px']:.3f}" for r in own)
+                whole = [r["methods"][name]["rms_from_frame_0_px"] for r in own]
+                text += " (" + " and ".join(f"{value:.3f}" for value in whole) + ")"
+                if name == PIECEWISE and not any(r["kept"] for r in own):
+                    text += ", not moved"
+                cells.append(text)
+            lines.append(f"| {light} (SNR {snr:.1f}), {name} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        f"Each recording has {results[0]['n_frames']} frames. In brackets: with the constant part, "
+        "in the coordinates of frame 0. *Not moved*: the displacements gained nothing on frames "
+        "that they were not measured from, and the frames were moved as a whole.",
+        "",
+        "| carried through | " + " | ".join(("SDC", "trace r", "event F1")) + " |",
+        "|---|---|---|---|",
+    ]
+    for r in results:
+        for name, row in r["methods"].items():
+            if "sdc" in row:
+                cells = [f"{row[key]:.3f}" for key in ("sdc", "trace_r", "event_f1") if key in row]
+                lines.append(f"| {r['light']}, {r['kind']}, {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def look_at_deformation(
+    split: Split, *, quick: bool, n_seeds: int, lights: list[str]
+) -> list[dict[str, Any]]:
+    """The recordings of that group at these lights."""
+    cases = make_deforming(split, quick=quick, n_seeds=n_seeds)
+    results = []
+    for case in cases:
+        if case.light not in lights:
+            continue
+        deforms = case.config.nonrigid_px > 0
+        carried = deforms and case.light == CARRIED and case.seed == cases[0].seed
+        results.append(measure_deforming(case, carried=carried))
+        print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    return results
+
+
 def main() -> None:
     """Measure, and write table, numbers and picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -251,7 +421,30 @@ def main() -> None:
     parser.add_argument("--split", choices=["test", "validation"], default="test")
     parser.add_argument("--quick", action="store_true", help="Small recordings.")
     parser.add_argument("--suite2p", metavar="PYTHON", help="Interpreter that has Suite2p.")
+    parser.add_argument("--deformation", action="store_true", help="Slices that deform, instead.")
+    parser.add_argument("--seeds", type=int, default=2, help="Recordings of each kind that deform.")
+    parser.add_argument(
+        "--light",
+        choices=list(PHOTONS),
+        help="With --deformation: this light only; others are taken from the .json beside --out.",
+    )
     given = parser.parse_args()
+    if given.deformation:
+        lights = [given.light] if given.light else list(PHOTONS)
+        results = look_at_deformation(
+            given.split, quick=given.quick, n_seeds=given.seeds, lights=lights
+        )
+        if given.out is not None and given.out.with_suffix(".json").exists():
+            known = json.loads(given.out.with_suffix(".json").read_text("utf-8"))
+            results += [r for r in known if r["light"] not in lights]
+            results.sort(key=lambda r: (list(DEFORMATIONS).index(r["kind"]), r["seed"]))
+            results.sort(key=lambda r: list(PHOTONS).index(r["light"]))
+        text = deformation_table(results)
+        print(text)
+        if given.out is not None:
+            given.out.write_text(text, encoding="utf-8")
+            given.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+        return
     results = []
     cases = make_cases(given.split, quick=given.quick)
     for case in cases:

@@ -8,6 +8,7 @@ from scipy import ndimage, sparse
 from cocuyo.core import (
     FLAG_FLASH,
     FLAG_UNPLACED,
+    Deformation,
     Events,
     Motion,
     Part,
@@ -189,4 +190,8 @@ def make_experiment(names=("b", "a")):
         )
         for i, (name, (start, stop), view) in enumerate(zip(names, bounds, views, strict=True))
     )
-    return replace(result, parts=parts)
+    y, x = (np.linspace(0, size - 1, n, dtype=np.float32) for size, n in ((40, 3), (56, 4)))
+    grid = np.random.default_rng(3).normal(0, 0.5, (5, 3, 4, 2)).astype(np.float32)
+    frames = np.array([0, BORDER // 2, BORDER - 1, BORDER, result.n_frames - 1], np.int32)
+    motion = replace(result.motion, deformation=Deformation(frames, grid, y, x))
+    return replace(result, motion=motion, parts=parts)

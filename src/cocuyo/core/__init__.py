@@ -1,6 +1,7 @@
 """The nouns every stage shares: recordings, ROIs, traces, results, settings, errors."""
 
 from cocuyo.core.arrays import AnyArray, BoolArray, FloatArray, LabelArray, TimeArray, median
+from cocuyo.core.deformation import Deformation
 from cocuyo.core.errors import (
     CocuyoError,
     InvalidTraceError,
@@ -55,6 +56,7 @@ __all__ = [
     "Cancelled",
     "Coactivity",
     "CocuyoError",
+    "Deformation",
     "Ensembles",
     "Events",
     "FloatArray",

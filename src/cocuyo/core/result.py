@@ -1,5 +1,6 @@
 """What a run gives back: ROIs, traces, events, raster and how they came about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cocuyo.core.arrays import BoolArray, FloatArray, LabelArray, TimeArray
+from cocuyo.core.deformation import Deformation, join_deformations
 from cocuyo.core.rois import RoiSet
 
 FLAG_FLASH = 1
@@ -133,11 +135,53 @@ class Motion:
         Correlation of the placed frame with the template, in [-1, 1].
     flags : ndarray of uint8, shape (n_frames,)
         Bits `FLAG_FLASH`, `FLAG_UNPLACED`, `FLAG_INVALID`.
+    deformation : Deformation or None
+        What moves differently from the rest of the frame, on top of the shifts; None where the
+        frame moves as a whole.
     """
 
     shifts: FloatArray
     confidence: FloatArray
     flags: np.ndarray[Any, np.dtype[np.uint8]]
+    deformation: Deformation | None = None
+
+    def cut(self, start: int, stop: int) -> "Motion":
+        """Give some consecutive frames, counted from 0.
+
+        Parameters
+        ----------
+        start, stop : int
+            First frame, and the one after the last.
+
+        Returns
+        -------
+        Motion
+            Of these frames.
+        """
+        span = slice(start, stop)
+        own = None if self.deformation is None else self.deformation.cut(start, stop)
+        return Motion(self.shifts[span], self.confidence[span], self.flags[span], own)
+
+    @staticmethod
+    def join(parts: Sequence["Motion"]) -> "Motion":
+        """Join the motion of consecutive frames.
+
+        Parameters
+        ----------
+        parts : sequence of Motion
+            In order; at least one.
+
+        Returns
+        -------
+        Motion
+            Of all frames.
+        """
+        return Motion(
+            np.concatenate([p.shifts for p in parts]),
+            np.concatenate([p.confidence for p in parts]),
+            np.concatenate([p.flags for p in parts]),
+            join_deformations([p.deformation for p in parts], [len(p.flags) for p in parts]),
+        )
 
 
 @dataclass(frozen=True)
@@ -356,9 +400,7 @@ class Result:
             ),
             projections={"mean": part.mean},
             valid=part.valid,
-            motion=Motion(
-                self.motion.shifts[span], self.motion.confidence[span], self.motion.flags[span]
-            ),
+            motion=self.motion.cut(part.start, part.stop),
             times_s=self.times_s[span] - self.times_s[part.start],
             name=part.name,
             info=replace(self.info, inputs=inputs),

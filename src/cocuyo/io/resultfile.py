@@ -17,6 +17,7 @@ from scipy import sparse
 from cocuyo.core import (
     AnyArray,
     BoolArray,
+    Deformation,
     Events,
     FloatArray,
     LabelArray,
@@ -36,6 +37,8 @@ FORMAT_VERSION = 1
 
 TRACE_NAMES = ("raw", "neuropil", "corrected", "delta_f_over_f", "dog")
 PER_ROI_NAMES = ("neuropil_coefficient", "threshold", "noise")
+_DEFORMATION = {"frames": np.int32, "grid": np.float32, "y_px": np.float32, "x_px": np.float32}
+_DEFORMATION_PATHS = {"frames": "frame", "grid": "displacement_yx", "y_px": "y", "x_px": "x"}
 EVENT_NAMES = ("onset", "peak", "offset")
 
 # Values of a trace in one chunk of the file: 64 KB, read whole to get one ROI.
@@ -89,11 +92,17 @@ def _bytes_at_most(result: Result) -> int:
         + 16 * result.rois.footprints.nnz
         + (4 * (len(result.projections) + 2) + 1) * n_pixels  # maps, labels, valid
         + 21 * n_frames  # times, shifts, confidence, flags
+        + _deformation_bytes(result.motion)
         + 44 * len(result.events)
         + 64 * n_rois
         + len(result.parts) * (5 * n_pixels + n_rois + 200)
     )
     return int(_OVERHEAD_SHARE * (n_values + text)) + _OVERHEAD_BYTES
+
+
+def _deformation_bytes(motion: Motion) -> int:
+    own = motion.deformation
+    return 0 if own is None else 4 * (own.grid.size + len(own.frames) + sum(own.grid.shape)) + 2048
 
 
 def _write(file: Any, result: Result) -> None:
@@ -142,6 +151,10 @@ def _write(file: Any, result: Result) -> None:
     _dense(file, "motion/shift_yx", np.asarray(motion.shifts, np.float32))
     _dense(file, "motion/confidence", np.asarray(motion.confidence, np.float32))
     _dense(file, "motion/flags", np.asarray(motion.flags, np.uint8))
+    if motion.deformation is not None:
+        for name, dtype in _DEFORMATION.items():
+            values = np.asarray(getattr(motion.deformation, name), dtype)
+            _dense(file, f"motion/deformation/{_DEFORMATION_PATHS[name]}", values)
 
     _dense(file, "images/probability", np.asarray(result.probability, np.float32))
     _dense(file, "images/valid", np.asarray(result.valid, np.uint8))
@@ -427,6 +440,20 @@ def _read_projections(file: Any, frame_shape: tuple[int, int]) -> dict[str, Floa
     }
 
 
+def _read_deformation(file: Any) -> Deformation | None:
+    if "motion/deformation" not in file:
+        return None
+    arrays: dict[str, Any] = {
+        name: np.asarray(file[f"motion/deformation/{_DEFORMATION_PATHS[name]}"][()], dtype)
+        for name, dtype in _DEFORMATION.items()
+    }
+    frames, grid, y, x = (arrays[name] for name in _DEFORMATION)
+    if grid.shape != (len(frames), len(y), len(x), 2) or grid.size == 0:
+        msg = f"motion/deformation has {grid.shape} displacements"
+        raise ValueError(msg)
+    return Deformation(frames, grid, y, x)
+
+
 def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
     """Read everything; arrays (n_rois, n_frames) stay on disk where `left_at` names the file."""
     rois = _read_rois(file)
@@ -472,6 +499,7 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
             shifts=take("motion/shift_yx", np.float32, (n_frames, 2)),
             confidence=take("motion/confidence", np.float32, (n_frames,)),
             flags=take("motion/flags", np.uint8, (n_frames,)),
+            deformation=_read_deformation(file),
         ),
         times_s=times,
         frame_rate_hz=float(file.attrs["frame_rate_hz"]),

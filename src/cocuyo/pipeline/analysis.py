@@ -4,7 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from cocuyo.core import (
     MEMORY,
     AnyArray,
     BoolArray,
+    Deformation,
     FloatArray,
     LabelArray,
     Motion,
@@ -49,6 +50,7 @@ from cocuyo.preprocessing import (
     contrast_peaks,
     equalise,
     gather_peaks,
+    measure_deformation,
     valid_pixels,
 )
 from cocuyo.segmentation import Engine, TemporalState
@@ -75,6 +77,10 @@ class Analysis:
     motion_corrected : bool
         False where motion correction was asked for and the frames could not be placed on
         each other; they stayed where they were.
+    fit_before, fit_after, deformation_px : float or None
+        With piecewise motion correction: correlation of the mean of frames with the reference
+        before and after what other frames say was undone, and root mean square of that in pixels
+        (`DeformationReport`); `motion` has the deformation only where it gained something.
     """
 
     maps: Maps
@@ -86,6 +92,9 @@ class Analysis:
     probability_mean: FloatArray
     n_steps: int
     motion_corrected: bool
+    fit_before: float | None = None
+    fit_after: float | None = None
+    deformation_px: float | None = None
 
 
 def analyse(
@@ -343,7 +352,19 @@ class FirstPass:
         n_steps = sums.n_seen // setup.frames_per_step
         least = setup.config.candidates.contrast_threshold(n_steps)
         motion = join_motion(sums.motions)
-        valid = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=setup.exclude)
+        # Steps had what those before them told; now all of them are known.
+        told = measure_deformation(self.stream.motion)
+        if told is not None and told.n_steps == 0:
+            told = None
+        if told is not None and told.deformation is not None:
+            motion = replace(motion, deformation=told.deformation.cut(0, len(motion.flags)))
+        valid = valid_pixels(
+            shape,
+            motion.shifts,
+            deformation=motion.deformation,
+            flags=motion.flags,
+            exclude=setup.exclude,
+        )
         share = resize_to(sums.probability_sum / max(1.0, sums.weight), shape)
         if self.engine is None or self.memory is None:
             probability = share
@@ -372,6 +393,9 @@ class FirstPass:
             share,
             sums.n_steps,
             setup.motion.config.method == setup.config.motion.method,
+            None if told is None else told.before,
+            None if told is None else told.after,
+            None if told is None else told.rms_px,
         )
 
 
@@ -388,10 +412,15 @@ def keep_analysis(path: Path, analysis: Analysis, *, key: str) -> None:
         What it was made of; only a run with the same key takes it up.
     """
     arrays: dict[str, Any] = {"key": key}
-    for owner, prefix in ((analysis.maps, "maps."), (analysis.motion, "motion."), (analysis, "")):
-        for field in fields(owner):
+    for owner, prefix in (
+        (analysis.maps, "maps."),
+        (analysis.motion, "motion."),
+        (analysis.motion.deformation, "deformation."),
+        (analysis, ""),
+    ):
+        for field in fields(owner) if owner is not None else ():
             value = getattr(owner, field.name)
-            if value is not None and field.name not in ("maps", "motion"):
+            if value is not None and field.name not in ("maps", "motion", "deformation"):
                 arrays[prefix + field.name] = value
     save_npz_atomic(path, arrays)
 
@@ -417,15 +446,17 @@ def kept_analysis(path: Path, *, key: str) -> Analysis | None:
             if str(stored["key"]) != key:
                 return None
             arrays = {name: stored[name] for name in stored.files}
-        maps, motion, own = (
+        maps, motion, deformation, own = (
             {
                 name.removeprefix(prefix): value if value.ndim else value.item()
                 for name, value in arrays.items()
                 if name.startswith(prefix) and (prefix or "." not in name) and name != "key"
             }
-            for prefix in ("maps.", "motion.", "")
+            for prefix in ("maps.", "motion.", "deformation.", "")
         )
-        return Analysis(maps=Maps(**maps), motion=Motion(**motion), **own)
+        told = Deformation(**deformation) if deformation else None
+        moved = Motion(**motion, deformation=told)
+        return Analysis(maps=Maps(**maps), motion=moved, **own)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
@@ -636,7 +667,7 @@ class _Sums:
         self.probability_max = np.zeros(small, np.float32)
 
     def add(self, step: Step) -> None:
-        self.motions.append(step.motion)
+        self.motions.append(replace(step.motion, deformation=None))
         self.n_seen += step.stop - step.start
         for raw in step.raw:
             shown = known = np.asarray(raw, np.float32)

@@ -438,7 +438,10 @@ def _place(
     maps, motion = analysis.maps, analysis.motion
     offset = np.array([offset_px], np.float32)
     shifts = motion.shifts + offset
-    valid = valid_pixels(maps.mean.shape, shifts, flags=motion.flags, exclude=exclude)
+    deformation = None if motion.deformation is None else motion.deformation.moved(offset_px)
+    valid = valid_pixels(
+        maps.mean.shape, shifts, deformation=deformation, flags=motion.flags, exclude=exclude
+    )
 
     def move(image: FloatArray) -> FloatArray:
         return np.asarray(apply_shifts(image[None], offset)[0], np.float32)
@@ -448,7 +451,7 @@ def _place(
 
     return replace(
         analysis,
-        motion=Motion(shifts, motion.confidence, motion.flags),
+        motion=Motion(shifts, motion.confidence, motion.flags, deformation),
         max=move(analysis.max),
         maps=replace(
             maps,

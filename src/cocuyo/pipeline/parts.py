@@ -44,8 +44,7 @@ class Stretch:
 
     def motion(self, result: Result) -> Motion:
         """Give the motion of its frames."""
-        motion, span = result.motion, self.frames
-        return Motion(motion.shifts[span], motion.confidence[span], motion.flags[span])
+        return result.motion.cut(self.frames.start, self.frames.stop)
 
     def cut(self, recording: Recording) -> Recording:
         """Give its frames of the recording of the result."""

@@ -76,7 +76,7 @@ def trace_patch(
     recording : Recording
         The recording.
     motion : Motion
-        Its shifts and flags.
+        Its shifts, deformation and flags.
     index : ndarray of int32, shape (n_pixels,)
         Flat indices of the shape's pixels; at least one.
     cells : ndarray of bool, shape (n_rows, n_columns)
@@ -101,7 +101,11 @@ def trace_patch(
     y, x = np.divmod(np.asarray(index, np.int64), n_columns)
     inner = max(1.0, config.traces.ring_inner_diameters * diameter_px)
     outer = max(inner + 2.0, config.traces.ring_outer_diameters * diameter_px)
-    moved = np.ceil(np.abs(motion.shifts).max(axis=0, initial=0.0)).astype(int)
+    deformation = motion.deformation
+    farthest = np.abs(motion.shifts).max(axis=0, initial=0.0)
+    if deformation is not None:
+        farthest = farthest + np.abs(deformation.grid).max(axis=(0, 1, 2))
+    moved = np.ceil(farthest).astype(int)
     reach = int(np.ceil(outer)) + 2 + _INTERPOLATION_PX
     rows = slice(
         max(int(y.min()) - reach - int(moved[0]), 0),
@@ -118,6 +122,8 @@ def trace_patch(
         (np.ones(len(local), np.float32), local, [0, len(local)]),
         shape=(1, window.shape[1] * width),
     )
+    if deformation is not None:
+        motion = replace(motion, deformation=deformation.window(rows.start, columns.start))
     return extract_traces(
         replace(recording, movie=window),
         motion,

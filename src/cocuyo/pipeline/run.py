@@ -764,11 +764,51 @@ def report_motion(
             f"Largest shift: {reach[0]:.1f} px down or up, {reach[1]:.1f} px sideways. Crispness "
             f"of the mean image {before:.4g} before and {after:.4g} after correction."
         )
+        note_deformation(analysis, config, notes)
     share = float(analysis.maps.valid.mean())
     if share < 0.5:
         warnings.append(
             f"Only {100 * share:.0f} % of the pixels are in view at all times and not excluded."
         )
+
+
+def note_deformation(analysis: Analysis, config: PipelineConfig, notes: list[str]) -> None:
+    """Say whether tissue deformed, and what undoing that gained.
+
+    Parameters
+    ----------
+    analysis : Analysis
+        Of the first pass.
+    config : PipelineConfig
+        Settings.
+    notes : list of str
+        A sentence is added with piecewise motion correction.
+    """
+    before, after, rms = analysis.fit_before, analysis.fit_after, analysis.deformation_px
+    if not config.motion.piecewise:
+        return
+    if before is None or after is None or rms is None:
+        notes.append(
+            "Whether the tissue deformed could not be measured: fewer usable frames than one "
+            f"step of {config.motion.deformation_step_s:g} s."
+        )
+        return
+    figures = (
+        f"frames correlate with the reference by {before:.4f} without and {after:.4f} with what "
+        "other frames say about it"
+    )
+    deformation = analysis.motion.deformation
+    if deformation is None:
+        notes.append(
+            f"No slow deformation was undone, the frames were moved as a whole: {figures} "
+            f"({rms:.2f} px RMS)."
+        )
+        return
+    reach = float(np.hypot(deformation.grid[..., 0], deformation.grid[..., 1]).max())
+    notes.append(
+        f"Slow deformation was undone: {rms:.2f} px RMS, at most {reach:.1f} px, on a grid of "
+        f"{len(deformation.y_px)} x {len(deformation.x_px)} patches; {figures}."
+    )
 
 
 def note_light_steps(

@@ -93,7 +93,12 @@ def blob_labels(recording: Recording, *, config: PipelineConfig, diameter_px: fl
         recording,
         motion,
         blob_mask(share, config),
-        valid=valid_pixels(recording.frame_shape, motion.shifts, flags=motion.flags),
+        valid=valid_pixels(
+            recording.frame_shape,
+            motion.shifts,
+            deformation=motion.deformation,
+            flags=motion.flags,
+        ),
         config=config,
         diameter_px=diameter_px,
     )

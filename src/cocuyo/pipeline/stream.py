@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -25,8 +25,11 @@ from cocuyo.preprocessing import (
     ContrastState,
     GreyRange,
     MotionState,
+    apply_motion,
     apply_shifts,
     contrast_step,
+    deformation_so_far,
+    frames_until_measured,
     measure_grey_range,
     place_frames,
     start_contrast,
@@ -163,7 +166,13 @@ def set_up(
     left_out = np.zeros(recording.frame_shape, np.bool_) if exclude is None else exclude
     rate = recording.rate_hz
     first = _first_frames(recording, config=config, diameter_px=diameter_px)
-    motion = start_motion(first, config=config.motion, diameter_px=diameter_px, exclude=exclude)
+    motion = start_motion(
+        first,
+        config=config.motion,
+        diameter_px=diameter_px,
+        frame_rate_hz=rate,
+        exclude=exclude,
+    )
     if not _can_be_placed(recording, motion):
         still = config.motion.model_copy(update={"method": "none"})
         motion = start_motion(first, config=still, diameter_px=diameter_px, exclude=exclude)
@@ -331,15 +340,14 @@ def push_frames(frames: AnyArray, state: StreamState, setup: Setup) -> tuple[Pus
     state : StreamState
         The state for the next call.
     """
-    motion, place = place_frames(frames, state.motion)
-    corrected = apply_shifts(frames, motion.shifts, interpolation="cubic")
+    motion, corrected, place = _correct(frames, state.motion)
     contrast, start, waiting = state.contrast, state.start, list(state.waiting)
     steps = []
     n_waiting = sum(len(raw) for raw, _, _ in waiting)
     k, first = setup.frames_per_step, 0
     while first < len(frames):
         span = slice(first, min(first + k - n_waiting, len(frames)))
-        part = Motion(motion.shifts[span], motion.confidence[span], motion.flags[span])
+        part = motion.cut(span.start, span.stop)
         waiting.append((frames[span], corrected[span], part))
         n_waiting += span.stop - first
         first = span.stop
@@ -349,6 +357,24 @@ def push_frames(frames: AnyArray, state: StreamState, setup: Setup) -> tuple[Pus
             start, waiting, n_waiting = start + k, [], 0
     pushed = Pushed(motion, corrected, tuple(steps))
     return pushed, StreamState(place, contrast, start, tuple(waiting))
+
+
+def _correct(frames: AnyArray, state: MotionState) -> tuple[Motion, FloatArray, MotionState]:
+    """Place frames and move them back, with the deformation that those before them tell."""
+    parts: list[Motion] = []
+    corrected: list[FloatArray] = []
+    first = 0
+    while first < len(frames) or not parts:
+        ahead = frames_until_measured(state)
+        stop = len(frames) if ahead is None else min(first + ahead, len(frames))
+        known = deformation_so_far(state)
+        motion, state = place_frames(frames[first:stop], state)
+        if known is not None and stop > first:
+            motion = replace(motion, deformation=known)
+        parts.append(motion)
+        corrected.append(apply_motion(frames[first:stop], motion, interpolation="cubic"))
+        first = stop
+    return join_motion(parts), _join(corrected), state
 
 
 def end_stream(state: StreamState, setup: Setup) -> tuple[Step, ...]:
@@ -385,7 +411,13 @@ def _make_step(
     frames = corrected[motion.flags == 0]
     whole = 2 * len(raw) >= setup.frames_per_step
     shape = (int(raw.shape[1]), int(raw.shape[2]))
-    inside = valid_pixels(shape, motion.shifts, flags=motion.flags, exclude=setup.exclude)
+    inside = valid_pixels(
+        shape,
+        motion.shifts,
+        deformation=motion.deformation,
+        flags=motion.flags,
+        exclude=setup.exclude,
+    )
     where = _resize_mask(inside, setup.factor)
     if len(frames) == 0 or not whole:
         zeros = np.zeros(where.shape, np.float32)
@@ -420,11 +452,7 @@ def join_motion(parts: Sequence[Motion]) -> Motion:
     Motion
         Of all frames.
     """
-    return Motion(
-        np.concatenate([p.shifts for p in parts]),
-        np.concatenate([p.confidence for p in parts]),
-        np.concatenate([p.flags for p in parts]),
-    )
+    return parts[0] if len(parts) == 1 else Motion.join(parts)
 
 
 def corrected_blocks(
@@ -435,14 +463,14 @@ def corrected_blocks(
     stage: str,
     stretches: Sequence[tuple[int, int]] | None = None,
 ) -> Iterator[tuple[int, FloatArray]]:
-    """Read a recording again, with the shifts that are known by now.
+    """Read a recording again, with the motion that is known by now.
 
     Parameters
     ----------
     recording : Recording
         The recording.
     motion : Motion
-        Its shifts.
+        Its shifts and deformation.
     progress : callable, optional
         Called after each block.
     stage : str
@@ -468,7 +496,7 @@ def corrected_blocks(
 
     def correct(start: int, stop: int) -> FloatArray:
         block = recording.movie.read(start, stop)
-        return apply_shifts(block, motion.shifts[start:stop], interpolation="cubic")
+        return apply_motion(block, motion.cut(start, stop), interpolation="cubic")
 
     # The next block is read and moved while this one is used.
     with ThreadPoolExecutor(1, "cocuyo-read") as reader:

@@ -20,12 +20,27 @@ from cocuyo.core import (
     FLAG_UNPLACED,
     AnyArray,
     BoolArray,
+    Deformation,
     FloatArray,
     FrozenConfig,
     Motion,
     SettingsError,
+    TimeArray,
     median,
 )
+from cocuyo.preprocessing.deformation import (
+    LocalState,
+    Settled,
+    add_frame,
+    displacement_now,
+    end_step,
+    node_places,
+    remap,
+    settle_local,
+    start_local,
+)
+from cocuyo.preprocessing.translation import translate as _translate
+from cocuyo.preprocessing.translation import trust as _trust
 
 ByteArray = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -44,10 +59,8 @@ _BRIGHTNESS_FRAMES = 15
 _CONFIDENCE_FRAMES = 61
 # Pixels looked at for medians of a frame.
 _SAMPLE = 4096
-# What stands still on the sensor: averaged over about 1 / rate frames; pixels beyond this many
-# robust standard deviations lose their weight.
+# What stands still on the sensor: averaged over about 1 / rate frames.
 _STANDING_RATE = 0.02
-_STANDING_SD = 3.0
 # Side of the tiles whose two interleaved halves place a frame independently, soma diameters;
 # and the memory of the error and of the steps so measured, frames.
 _TILE = 3.0
@@ -63,6 +76,8 @@ _STILL_FROM = 8  # first frames placed; fewer do not say whether they move
 # Less motion than this, in pixels of the landmarks, is none: it changes a soma's mean by less than
 # 0.5 %.
 _STILL_PX = 0.02
+# Frames of which a deformation is measured at least.
+_LOCAL_FRAMES = 8
 # A frame's brightness is compared in robust standard deviations (1.4826 x median |x|).
 _MAD_TO_SD = 1.4826
 
@@ -163,6 +178,40 @@ class MotionConfig(FrozenConfig):
         description="lucas_kanade: levels of the pyramid above the frame; more follow larger "
         "motion between consecutive frames.",
     )
+    piecewise: bool = Field(
+        default=False,
+        description="Whether slow deformation is undone too, after each frame was shifted as a "
+        "whole: displacements of overlapping patches, measured from means of many frames. They "
+        "are kept only where they fit frames better that they were not measured from. Costs "
+        "about a sixth more time, and where something is undone some 4 ms for the "
+        "interpolation of 512 x 512 pixels; no effect with method none.",
+    )
+    patch_px: float = Field(
+        default=128.0,
+        ge=16,
+        description="piecewise: side of a patch, px; at most 13 lie along a side of the frame, a "
+        "single one where it is smaller than a patch. Smaller follows finer deformation and is "
+        "noisier; each should hold ten cells or more.",
+    )
+    patch_overlap: float = Field(
+        default=0.5,
+        ge=0,
+        le=0.75,
+        description="piecewise: share of a patch that the next one covers too. Larger is "
+        "smoother and slower.",
+    )
+    deformation_step_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="piecewise: frames of so many seconds, at least 8 of them, are averaged for "
+        "one measurement. Longer is less noisy, shorter follows faster deformation.",
+    )
+    max_deformation_px: float = Field(
+        default=4.0,
+        gt=0,
+        description="piecewise: longest displacement of a patch, px, on top of the shift. Beyond "
+        "half a soma it may find the neighbour instead.",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +289,7 @@ class MotionState:
     _points: FloatArray
     _template_bytes: ByteArray
     _previous: ByteArray
+    _local: LocalState | None
 
 
 def start_motion(
@@ -247,6 +297,7 @@ def start_motion(
     *,
     config: MotionConfig | None = None,
     diameter_px: float,
+    frame_rate_hz: float | None = None,
     exclude: BoolArray | None = None,
 ) -> MotionState:
     """Build the template from the first frames of a recording.
@@ -265,6 +316,8 @@ def start_motion(
         Settings; the default ones if not given.
     diameter_px : float
         Typical soma diameter, in pixels: sets the band of the landmarks.
+    frame_rate_hz : float, optional
+        Frames per second; needed with ``config.piecewise``.
     exclude : ndarray of bool, shape (n_rows, n_columns), optional
         Pixels not to look at (a pipette, the slice's edge).
 
@@ -277,7 +330,8 @@ def start_motion(
     ------
     SettingsError
         If the frames are not (T, Y, X) with at least one, if the diameter is not a positive
-        number, or if `exclude` has another shape than a frame.
+        number, if `exclude` has another shape than a frame, or if the frame rate is missing where
+        it is needed.
     """
     config = config or MotionConfig()
     frames = np.asarray(first_frames)
@@ -295,6 +349,14 @@ def start_motion(
         msg = (
             f"The mask of excluded pixels has shape {exclude.shape} and the frames {frame_shape}; "
             "give a mask of the frames' size."
+        )
+        raise SettingsError(msg)
+
+    measures = config.piecewise and config.method != "none"
+    if measures and not (frame_rate_hz is not None and frame_rate_hz > 0):
+        msg = (
+            f"The frame rate is {frame_rate_hz}; piecewise motion compensation measures over "
+            "seconds and needs it. Give frame_rate_hz, or leave piecewise out."
         )
         raise SettingsError(msg)
 
@@ -325,6 +387,7 @@ def start_motion(
         _points=np.zeros((0, 1, 2), np.float32),
         _template_bytes=no_bytes,
         _previous=no_bytes,
+        _local=None,
     )
     if config.method == "none":
         return state
@@ -364,6 +427,7 @@ def start_motion(
         _points=_trackable_points(template, config.flow_grid, _flow_window(geometry, config)),
         _template_bytes=_to_bytes(template.image),
         _previous=first_bytes,
+        _local=_start_local(template, geometry, config, offset, frame_rate_hz),
     )
 
 
@@ -427,10 +491,154 @@ def place_frames(frames: AnyArray, state: MotionState) -> tuple[Motion, MotionSt
     flags = np.zeros(n_frames, np.uint8)
     for index, frame in enumerate(frames):
         placed, state = _place(frame, state)
+        state = _end_local_step(state)
         shifts[index] = placed.shift
         confidence[index] = placed.confidence
         flags[index] = placed.flags
     return Motion(shifts=shifts, confidence=confidence, flags=flags), state
+
+
+def frames_until_measured(state: MotionState) -> int | None:
+    """Say after how many more frames `deformation_so_far` may change.
+
+    Parameters
+    ----------
+    state : MotionState
+        Any state.
+
+    Returns
+    -------
+    int or None
+        At least 1; None where deformation is not measured.
+    """
+    if state._local is None:
+        return None
+    per_step = state._local.frames_per_step
+    return per_step - state.n_placed % per_step
+
+
+def deformation_so_far(state: MotionState) -> Deformation | None:
+    """Give the deformation of the next frame, as far as the frames before tell.
+
+    Parameters
+    ----------
+    state : MotionState
+        State before that frame.
+
+    Returns
+    -------
+    Deformation or None
+        The same in all frames; None where there is none, or none that is believed by now.
+    """
+    local = state._local
+    found = None if local is None else displacement_now(local)
+    if found is None:
+        return None
+    y, x = _nodes(state.frame_shape, state.config)
+    grid = found[None] * np.float32(state._geometry.binning)
+    return Deformation(np.zeros(1, np.int32), grid, y, x)
+
+
+@dataclass(frozen=True, eq=False)
+class DeformationReport:
+    """Whether tissue deformed, measured on frames that the displacements were not made of.
+
+    Attributes
+    ----------
+    before, after : float
+        Correlation of the mean of half the frames of a step with the reference, without and with
+        the displacements that the other half of the frames tells; mean over the steps.
+    rms_px : float
+        Root mean square of the displacements along an axis, over patches and time, in pixels.
+    n_steps : int
+        How often it was measured.
+    deformation : Deformation or None
+        The displacements; None where they gain nothing, and nothing is to be undone.
+    """
+
+    before: float
+    after: float
+    rms_px: float
+    n_steps: int
+    deformation: Deformation | None
+
+
+def measure_deformation(state: MotionState) -> DeformationReport | None:
+    """Smooth what was measured in all frames so far, and say whether it is worth undoing.
+
+    The displacements of the steps are a random walk that was measured with an error known from
+    two halves of the frames, and are smoothed as such (Rauch, Tung and Striebel 1965). They are
+    kept if they bring frames closer to the reference that they were not made of: on average over
+    the steps by three standard errors of it.
+
+    Parameters
+    ----------
+    state : MotionState
+        State after the last frame.
+
+    Returns
+    -------
+    DeformationReport or None
+        None where deformation is not measured.
+    """
+    local = state._local
+    if local is None:
+        return None
+    settled: Settled = settle_local(local)
+    binning = np.float32(state._geometry.binning)
+    found = None
+    if settled.believed:
+        y, x = _nodes(state.frame_shape, state.config)
+        found = Deformation(settled.frames, settled.grid * binning, y, x)
+    return DeformationReport(
+        settled.before, settled.after, settled.reach * float(binning), len(settled.frames), found
+    )
+
+
+def apply_motion(
+    frames: AnyArray,
+    motion: Motion,
+    *,
+    interpolation: Literal["linear", "cubic"] = "linear",
+) -> FloatArray:
+    """Move frames back to where the tissue was in frame 0: shifts, and deformation if there is any.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n_frames, n_rows, n_columns)
+        Frames as acquired, in camera counts.
+    motion : Motion
+        Of these frames.
+    interpolation : {"linear", "cubic"}, default: "linear"
+        As in `apply_shifts`, which does it where nothing deforms. With a deformation places are
+        rounded to 1/32 px, and the cubic kernel is OpenCV's (a = -3/4).
+
+    Returns
+    -------
+    ndarray of float32, shape (n_frames, n_rows, n_columns)
+        The frames, each value where its point was in frame 0.
+
+    Raises
+    ------
+    SettingsError
+        If there is not one finite shift for each frame.
+    """
+    deformation = motion.deformation
+    if deformation is None or len(frames) == 0:
+        return apply_shifts(frames, motion.shifts, interpolation=interpolation)
+    frames, moves = _frames_and_moves(frames, motion.shifts)
+    rows, columns = (np.arange(size, dtype=np.float32) for size in frames.shape[1:])
+    moved = np.empty(frames.shape, np.float32)
+    for index, (frame, shift) in enumerate(zip(frames, moves.astype(np.float32), strict=True)):
+        filled = _fill_holes(frame.astype(np.float32))
+        dy, dx = deformation.fields(np.array([index], np.int32), rows, columns)[0]
+        moved[index] = remap(
+            filled,
+            rows[:, None] + (dy + shift[0]),
+            columns[None] + (dx + shift[1]),
+            cubic=interpolation == "cubic",
+        )
+    return moved
 
 
 def apply_shifts(
@@ -466,14 +674,7 @@ def apply_shifts(
     SettingsError
         If there is not one finite shift for each frame.
     """
-    frames = np.asarray(frames)
-    moves = np.asarray(shifts, dtype=np.float64)
-    if frames.ndim != 3 or moves.shape != (len(frames), 2) or not np.isfinite(moves).all():
-        msg = (
-            f"Shifts of shape {moves.shape} for frames of shape {frames.shape}; give one "
-            "finite (dy, dx) for each frame of a movie (T, Y, X)."
-        )
-        raise SettingsError(msg)
+    frames, moves = _frames_and_moves(frames, shifts)
     moved = np.empty(frames.shape, np.float32)
     for index, (frame, shift) in enumerate(zip(frames, moves, strict=True)):
         filled = _fill_holes(frame.astype(np.float32))
@@ -485,10 +686,23 @@ def apply_shifts(
     return moved
 
 
+def _frames_and_moves(frames: AnyArray, shifts: FloatArray) -> tuple[AnyArray, TimeArray]:
+    frames = np.asarray(frames)
+    moves = np.asarray(shifts, dtype=np.float64)
+    if frames.ndim != 3 or moves.shape != (len(frames), 2) or not np.isfinite(moves).all():
+        msg = (
+            f"Shifts of shape {moves.shape} for frames of shape {frames.shape}; give one "
+            "finite (dy, dx) for each frame of a movie (T, Y, X)."
+        )
+        raise SettingsError(msg)
+    return frames, moves
+
+
 def valid_pixels(
     frame_shape: tuple[int, int],
     shifts: FloatArray,
     *,
+    deformation: Deformation | None = None,
     flags: ByteArray | None = None,
     exclude: BoolArray | None = None,
 ) -> BoolArray:
@@ -504,6 +718,9 @@ def valid_pixels(
         Number of rows and columns.
     shifts : ndarray of float32, shape (n_frames, 2)
         How far a point moved since frame 0, (dy, dx) in pixels.
+    deformation : Deformation, optional
+        What comes on top of the shifts; the farthest place of each pixel counts as if it had been
+        there at the largest shift.
     flags : ndarray of uint8, shape (n_frames,), optional
         Flags of `Motion`; frames with `FLAG_UNPLACED` or `FLAG_INVALID` are left out.
     exclude : ndarray of bool, shape (n_rows, n_columns), optional
@@ -537,16 +754,34 @@ def valid_pixels(
         lowest, highest = moves[counted].min(axis=0), moves[counted].max(axis=0)
         rows, columns = (np.arange(size) for size in frame_shape)
         # 1e-6: a shift stored as float32 just above half a pixel is half a pixel.
+        low, high = _farthest(deformation, rows, columns)
         for axis, (position, size) in enumerate(
-            ((rows, frame_shape[0]), (columns, frame_shape[1]))
+            ((rows[:, None], frame_shape[0]), (columns[None], frame_shape[1]))
         ):
-            inside = (position + lowest[axis] >= -0.5 - 1e-6) & (
-                position + highest[axis] <= size - 0.5 + 1e-6
+            valid &= (position + lowest[axis] + low[axis] >= -0.5 - 1e-6) & (
+                position + highest[axis] + high[axis] <= size - 0.5 + 1e-6
             )
-            valid &= inside[:, None] if axis == 0 else inside[None, :]
     if exclude is not None:
         valid &= ~exclude
     return valid
+
+
+def _farthest(
+    deformation: Deformation | None, rows: AnyArray, columns: AnyArray
+) -> tuple[AnyArray, AnyArray]:
+    """Least and largest displacement of each pixel along both axes, (2, n_rows, n_columns)."""
+    if deformation is None:
+        nothing = np.zeros((2, 1, 1))
+        return nothing, nothing
+    low: AnyArray | None = None
+    high: AnyArray | None = None
+    for frame in deformation.frames:  # linear in between
+        field = deformation.fields(np.array([frame], np.int32), rows, columns)[0]
+        low = field if low is None else np.minimum(low, field)
+        high = field if high is None else np.maximum(high, field)
+    assert low is not None
+    assert high is not None
+    return low, high
 
 
 def crispness(image: FloatArray, *, valid: BoolArray | None = None) -> float:
@@ -649,18 +884,71 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
         ), state
     if not good:
         return _Placed(kept, found.confidence, flags | FLAG_UNPLACED), state
+    measured = found.shift
     if config.method == "template_correlation" and config.shrink:
-        measured = found.shift
         found, state = _shrink(found, state)
         if state._still:
             state = _watch(measured, state, flash=flash)
             found = replace(found, shift=state._offset) if state._still else found
+    if state._local is not None and not flash:
+        state = _add_to_local(state, image, found, measured)
     state = replace(state, _last=found.shift)
     if config.method == "lucas_kanade":
         state = replace(state, _previous=_to_bytes(image))
     elif not flash:
         state = _follow(state, image, found)
     return _Placed(_in_pixels(found.shift, state), found.confidence, flags), state
+
+
+def _nodes(frame_shape: tuple[int, int], config: MotionConfig) -> tuple[FloatArray, FloatArray]:
+    """Rows and columns of the nodes of the deformation, in pixels of frame 0."""
+    y, x = (node_places(size, config.patch_px, config.patch_overlap) for size in frame_shape)
+    return y, x
+
+
+def _start_local(
+    template: _Template,
+    geometry: _Geometry,
+    config: MotionConfig,
+    offset: tuple[float, float],
+    frame_rate_hz: float | None,
+) -> LocalState | None:
+    if not config.piecewise or frame_rate_hz is None:
+        return None
+    binning = geometry.binning
+    y, x = (
+        # Centres of pixels at whole numbers; the template lies where the offset says.
+        np.asarray((places + 0.5) / binning - 0.5 - shift, np.float32)
+        for places, shift in zip(_nodes(geometry.frame_shape, config), offset, strict=True)
+    )
+    return start_local(
+        template.image,
+        geometry.support,
+        offset=offset,
+        y=y,
+        x=x,
+        patch=config.patch_px / binning,
+        most=config.max_deformation_px / binning,
+        frames_per_step=max(_LOCAL_FRAMES, round(config.deformation_step_s * frame_rate_hz)),
+    )
+
+
+def _add_to_local(
+    state: MotionState, image: FloatArray, found: _Found, measured: tuple[float, float]
+) -> MotionState:
+    """Take a placed frame, moved back by the shift that it gets, into the next deformation."""
+    assert state._local is not None
+    moved = found.moved if found.shift == measured else _translate(image, *found.shift)
+    local = add_frame(state._local, moved, found.shift, state.n_placed - 1)
+    return replace(state, _local=local)
+
+
+def _end_local_step(state: MotionState) -> MotionState:
+    local = state._local
+    if local is None or state.n_placed % local.frames_per_step:
+        return state
+    middle = state.n_placed - local.frames_per_step // 2 - 1
+    return replace(state, _local=end_step(local, middle))
 
 
 def _shrink(found: _Found, state: MotionState) -> tuple[_Found, MotionState]:
@@ -895,65 +1183,6 @@ def _mend(
     return mended
 
 
-def _translate(image: FloatArray, dy: float, dx: float, *, cubic: bool = False) -> FloatArray:
-    """Return ``image(y + dy, x + dx)``, with the border repeated outside.
-
-    A whole frame moves by one shift, so interpolation is a filter of two (linear) or four
-    (Catmull-Rom) taps along each axis; `cv2.warpAffine` of OpenCV 4 rounds to 1/32 px.
-    """
-    n_rows, n_columns = image.shape
-    # Beyond a frame's size all is border; the limit keeps wild shifts from wild allocations.
-    dy = min(max(dy, -float(n_rows)), float(n_rows))
-    dx = min(max(dx, -float(n_columns)), float(n_columns))
-    row, column = int(np.floor(dy)), int(np.floor(dx))
-    before, after = (1, 2) if cubic else (0, 1)
-    rows = (row - before, row + n_rows + after)
-    columns = (column - before, column + n_columns + after)
-    y0, y1 = min(max(rows[0], 0), n_rows - 1), max(min(rows[1], n_rows), 1)
-    x0, x1 = min(max(columns[0], 0), n_columns - 1), max(min(columns[1], n_columns), 1)
-    padded = cv2.copyMakeBorder(
-        image[y0:y1, x0:x1],
-        y0 - rows[0] if rows[0] < 0 else 0,
-        rows[1] - y1 if rows[1] > n_rows else 0,
-        x0 - columns[0] if columns[0] < 0 else 0,
-        columns[1] - x1 if columns[1] > n_columns else 0,
-        cv2.BORDER_REPLICATE,
-    )
-    padded = _fit(padded, n_rows + before + after, n_columns + before + after)
-    taps_y, taps_x = _taps(dy - row, cubic=cubic), _taps(dx - column, cubic=cubic)
-    filtered = cv2.sepFilter2D(padded, cv2.CV_32F, taps_x, taps_y, anchor=(0, 0))
-    return np.asarray(filtered[:n_rows, :n_columns], dtype=np.float32)
-
-
-def _fit(padded: AnyArray, n_rows: int, n_columns: int) -> AnyArray:
-    """Give a padded frame exactly this size (a shift by a whole frame leaves one row)."""
-    if padded.shape == (n_rows, n_columns):
-        return padded
-    return np.pad(
-        padded,
-        (
-            (0, max(0, n_rows - padded.shape[0])),
-            (0, max(0, n_columns - padded.shape[1])),
-        ),
-        mode="edge",
-    )[:n_rows, :n_columns]
-
-
-def _taps(fraction: float, *, cubic: bool) -> FloatArray:
-    f = fraction
-    if not cubic:
-        return np.array([1 - f, f], np.float32)
-    return np.array(
-        [
-            0.5 * (-f + 2 * f**2 - f**3),
-            0.5 * (2 - 5 * f**2 + 3 * f**3),
-            0.5 * (f + 4 * f**2 - 3 * f**3),
-            0.5 * (-(f**2) + f**3),
-        ],
-        np.float32,
-    )
-
-
 # ---------------------------------------------------------------- template and correlation
 
 
@@ -1036,17 +1265,6 @@ def _standing(images: list[FloatArray], found: list[_Found], template: _Template
         if one.good
     ]
     return np.asarray(np.mean(rest, axis=0) if rest else 0 * template.image, dtype=np.float32)
-
-
-def _trust(standing: FloatArray) -> FloatArray:
-    """Weigh down the pixels where something stands still that does not move with the tissue."""
-    size = np.abs(cv2.blur(standing, (3, 3)))
-    scale = _STANDING_SD * _MAD_TO_SD * float(np.median(size))
-    if not scale > 0:
-        return np.ones(standing.shape, np.float32)
-    # Beyond a million the trust is 0 anyway, and the fourth power would overflow.
-    ratio = np.minimum(size / np.float32(scale), np.float32(1e6))
-    return np.asarray(1.0 / (1.0 + ratio**4), dtype=np.float32)
 
 
 def _find_all(

@@ -414,6 +414,10 @@ def _motion(result: Result) -> str:
     length = np.hypot(shifts[:, 0], shifts[:, 1])
     largest = float(np.nanmax(length)) if np.isfinite(length).any() else 0.0
     sentences = [f"The largest shift is {largest:.2g} px."]
+    if result.motion.deformation is not None:
+        grid = result.motion.deformation.grid
+        reach = float(np.hypot(grid[..., 0], grid[..., 1]).max())
+        sentences.append(f"On top of it, slow deformation of up to {reach:.2g} px was undone.")
     for bits, text in (
         (FLAG_UNPLACED, "could not be placed; their values are interpolated in the tables"),
         (FLAG_INVALID, "held no usable values"),

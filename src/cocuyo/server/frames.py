@@ -17,7 +17,7 @@ from cocuyo.core import (
     Recording,
     ignore_progress,
 )
-from cocuyo.preprocessing import apply_shifts
+from cocuyo.preprocessing import apply_motion
 
 MovieKind = Literal["raw", "corrected", "dff"]
 KINDS: tuple[MovieKind, ...] = ("raw", "corrected", "dff")
@@ -191,8 +191,12 @@ class Frames:
         with self._reading:
             frames = self._recording.movie.read(start, stop)
         if kind != "raw":
-            moves = self._motion.shifts[start:stop]
-            frames = np.stack([_move_back(f, s) for f, s in zip(frames, moves, strict=True)])
+            motion = self._motion.cut(start, stop)
+            if motion.deformation is not None:
+                frames = apply_motion(frames, motion)
+            else:
+                moves = motion.shifts
+                frames = np.stack([_move_back(f, s) for f, s in zip(frames, moves, strict=True)])
         if kind == "dff":
             frames = np.stack([self._relative(frame) for frame in frames])
         if frames.shape[1:] == self.shape:
@@ -290,8 +294,8 @@ class Deviation:
         below, right = np.zeros((shape[0] - 1, shape[1])), np.zeros((shape[0], shape[1] - 1))
         count = 0
         for i, (start, stop) in enumerate(reads):
-            frames = apply_shifts(
-                self._recording.movie.read(start, stop), self._motion.shifts[start:stop]
+            frames = apply_motion(
+                self._recording.movie.read(start, stop), self._motion.cut(start, stop)
             )
             frames = frames[self._motion.flags[start:stop] == 0] - self._mean
             # Light that flickers everywhere would correlate all pixels.

@@ -38,6 +38,9 @@ def test_every_data_set_is_documented_with_its_type_and_shape(folder):
         "p": result.rois.footprints.nnz,
         "e": len(result.events),
         "r": len(result.parts),
+        "k": len(result.motion.deformation.frames),
+        "a": len(result.motion.deformation.y_px),
+        "b": len(result.motion.deformation.x_px),
     }
     documented = {path: (kind, shape) for path, kind, shape in rows()}
     projections = documented.pop("/images/projections/*")
