@@ -8,6 +8,14 @@ from cocuyo.postprocessing.candidates import (
     refine_mask,
     split_mask,
 )
+from cocuyo.postprocessing.derived import (
+    deconvolve_traces,
+    denoise_traces,
+    quiet_level,
+    require_oasis,
+    trace_noise,
+    z_score_traces,
+)
 from cocuyo.postprocessing.footprints import (
     CandidateImage,
     FootprintConfig,
@@ -120,6 +128,8 @@ __all__ = [
     "correct_traces",
     "count_false_events",
     "cut_patches",
+    "deconvolve_traces",
+    "denoise_traces",
     "describe_candidate",
     "difference_of_gaussians",
     "disc_pixels",
@@ -139,9 +149,11 @@ __all__ = [
     "outline",
     "pick_onsets",
     "project",
+    "quiet_level",
     "randomise_phases",
     "redraw",
     "refine_mask",
+    "require_oasis",
     "ring_sectors",
     "ring_weights",
     "running_baseline",
@@ -152,8 +164,10 @@ __all__ = [
     "split_mask",
     "step_noise",
     "to_view",
+    "trace_noise",
     "typical_diameter",
     "unmix_traces",
     "view_candidates",
     "weigh_sectors",
+    "z_score_traces",
 ]
