@@ -265,6 +265,7 @@ def _with_pixels(result: Result) -> Result:
             tuple(rois.reasons[i] for i in kept),
             rois.score[kept],
             rois.snr[kept],
+            None if rois.quality is None else rois.quality.rows(kept),
         ),
         traces=Traces(
             **{part.name: getattr(result.traces, part.name)[kept] for part in fields(Traces)}

@@ -35,6 +35,11 @@ from cocuyo.postprocessing.judge import (
     look_at,
     pick_onsets,
 )
+from cocuyo.postprocessing.quality import (
+    footprint_agreement,
+    measure_quality,
+    saturation_level,
+)
 from cocuyo.postprocessing.surrogates import (
     FalseEvents,
     count_false_events,
@@ -141,10 +146,12 @@ __all__ = [
     "find_light_steps",
     "find_seeds",
     "finite_frames",
+    "footprint_agreement",
     "from_view",
     "interpolate_frames",
     "level_light",
     "look_at",
+    "measure_quality",
     "noise_of",
     "outline",
     "pick_onsets",
@@ -157,6 +164,7 @@ __all__ = [
     "ring_sectors",
     "ring_weights",
     "running_baseline",
+    "saturation_level",
     "scale_traces",
     "sector_shares",
     "shared_pixels",
