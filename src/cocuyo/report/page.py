@@ -19,6 +19,7 @@ from cocuyo.core import (
     FLAG_UNPLACED,
     BoolArray,
     Result,
+    Suspicion,
     acceptance_limit,
     find_suspects,
     score_decides,
@@ -518,7 +519,7 @@ def _suspects(result: Result) -> str:
         return f"{head}<p>No ROI stands out as doubtful.</p></section>"
     items = "".join(
         f'<li data-roi="{roi}" class="{"yes" if rois.accepted[roi] else "no"}" tabindex="0">'
-        f"<strong>{_escape(_name(result, roi))}</strong> {_escape('; '.join(one.reasons))}</li>"
+        f"<strong>{_escape(_name(result, roi))}</strong> {_escape(_why(result, roi, one))}</li>"
         for one, roi in found[:MAX_SUSPECTS]
     )
     rest = len(found) - MAX_SUSPECTS
@@ -529,6 +530,13 @@ def _suspects(result: Result) -> str:
         '<span class="hint">The pointer over one shows it; a click keeps its trace in the plot '
         f"above.</span></p><ol>{items}</ol></section>"
     )
+
+
+def _why(result: Result, roi: int, suspicion: Suspicion) -> str:
+    """Reasons for a look, and for a rejected one why it was rejected."""
+    text = "; ".join(suspicion.reasons)
+    reason = result.rois.reasons[roi][:_REASON_CHARACTERS]
+    return f"{text} ({reason})" if reason and not result.rois.accepted[roi] else text
 
 
 def _name(result: Result, roi: int) -> str:

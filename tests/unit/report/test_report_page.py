@@ -377,7 +377,7 @@ def test_the_most_doubtful_rois_are_listed_first_with_their_reasons():
     near = [roi for roi in named if roi in "134"]
     assert near == ["1", "4", "3"]
     assert "score 0.52 is near the limit of 0.50" in listed
-    assert "rejected, but its score 0.45" in listed
+    assert "rejected, but its score 0.45 is near the limit of 0.50 (edge not sharp" in listed
 
 
 def test_no_more_suspects_are_listed_than_a_person_looks_at():
