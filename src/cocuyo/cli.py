@@ -2064,6 +2064,7 @@ Examples:
   cocuyo export slice.cocuyo --to mat --out slice.mat        Raster, N x T, logical
   cocuyo export slice.cocuyo --to nwb --session-start 2026-05-02T14:03:00+02:00
   cocuyo export slice.cocuyo --to suite2p --recording moved/slice.tif
+  cocuyo export slice.cocuyo --to denoised                   slice_denoised.csv
 """,
 )
 @click.argument("source", metavar="RESULT")
@@ -2071,9 +2072,13 @@ Examples:
     "--to",
     required=True,
     type=click.Choice(
-        ["nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels", "result"]
+        [
+            *["nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels", "result"],
+            *["zscore", "denoised", "deconvolved"],
+        ]
     ),
-    help="Format; result is a result folder of cocuyo with the edits done.",
+    help="Format; result is a result folder of cocuyo with the edits done; zscore, denoised and "
+    "deconvolved are traces in the layout of traces.csv.",
 )
 @click.option(
     "--out", metavar="PATH", help="File or folder to make; beside RESULT, after its name, if not."
@@ -2112,24 +2117,35 @@ def export(
     export.
     """
     from cocuyo.io import (
+        DiskScratch,
+        ExportOptions,
         TraceStore,
         check_destination,
         check_export,
         export_path,
         export_result,
         load_result,
+        open_result,
         read_edits,
         read_metadata,
         reopen_recording,
         save_result,
     )
-    from cocuyo.pipeline import curated_result
+    from cocuyo.pipeline import curated_result, derived_traces
+    from cocuyo.postprocessing import require_oasis
     from cocuyo.report import render_report
 
     if to != "nwb" and (session_start or metadata_file):
         msg = "--session-start and --metadata belong to --to nwb."
         raise click.UsageError(msg)
-    found = load_result(source)
+    if to == "deconvolved":
+        require_oasis()
+    # Derived traces take a few ROIs at a time, so that a long recording needs no more memory.
+    derived = to in ("zscore", "denoised", "deconvolved")
+    found = open_result(source) if derived else load_result(source)
+    edits = () if as_found else read_edits(source)
+    if derived and edits:
+        found = load_result(source)
     read = [path for path in (source, recording_path, metadata_file) if path]
     if to == "result":
         place = check_destination(
@@ -2143,7 +2159,6 @@ def export(
             inputs=read,
         )
     metadata = read_metadata(metadata_file, session_start=session_start) if to == "nwb" else None
-    edits = () if as_found else read_edits(source)
     with ProgressPrinter() as progress:
         result = curated_result(
             found,
@@ -2157,7 +2172,16 @@ def export(
     if to == "result":
         saved = save_result(result, place, overwrite=overwrite, report_html=render_report)
     else:
-        options = _export_options(found, source, recording_path, metadata)
+        if to in ("zscore", "denoised", "deconvolved"):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with ProgressPrinter() as progress:
+                options = ExportOptions(
+                    derived=derived_traces(
+                        result, to, scratch=DiskScratch(place.parent), progress=progress
+                    )
+                )
+        else:
+            options = _export_options(found, source, recording_path, metadata)
         saved = export_result(result, place, to=to, overwrite=overwrite, options=options)
     n_accepted = int(result.rois.accepted.sum())
     state = "as found" if result is found else "curated"

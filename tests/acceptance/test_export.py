@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -51,6 +52,9 @@ def _accepted(folder):
         ("labels", "slice_labels.tif"),
         ("result", "slice.curated.cocuyo"),
         ("nwb", "slice.nwb"),
+        ("zscore", "slice_zscore.csv"),
+        ("denoised", "slice_denoised.csv"),
+        ("deconvolved", "slice_deconvolved.csv"),
     ],
 )
 def test_each_format_is_made_beside_the_result_which_stays_as_it_was(
@@ -59,7 +63,9 @@ def test_each_format_is_made_beside_the_result_which_stays_as_it_was(
     before = state_of(place / "slice.cocuyo")
     _, accepted = _accepted(place)
     outcome = cocuyo("export", place / "slice.cocuyo", "--to", to, *(START if to == "nwb" else ()))
-    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.status == 0
+    if to not in ("zscore", "denoised", "deconvolved"):  # these show their progress
+        assert outcome.err == ""
     assert outcome.out.startswith(f"{place / name}: {len(accepted)} neurons, ")
     assert outcome.out.endswith("(as found).\n")
     assert (place / name).exists()
@@ -96,6 +102,35 @@ def test_exports_hold_what_a_person_decided(cocuyo, place, curate):
     as_found = cocuyo("export", place / "slice.cocuyo", "--to", "mat", "--as-found", "--overwrite")
     assert as_found.status == 0
     assert len(loadmat(place / "slice.mat")["Ids"]) == len(accepted)
+
+
+@pytest.mark.parametrize("to", ["zscore", "denoised", "deconvolved"])
+def test_derived_traces_have_the_layout_of_the_traces_and_what_a_person_decided(
+    cocuyo, place, curate, look, to
+):
+    result, accepted = _accepted(place)
+    curate(Reject(rois=(accepted[0],)), EventThreshold(roi=accepted[1], threshold_sd=1e5))
+    assert cocuyo("export", place / "slice.cocuyo", "--to", to).status == 0
+    heads, *rows = (place / f"slice_{to}.csv").read_text().splitlines()
+    usual = (place / "slice.cocuyo" / "traces.csv").read_text().splitlines()
+    assert heads.split(",") == ["time_s", *accepted[1:]]
+    assert [row.split(",")[0] for row in rows] == [row.split(",")[0] for row in usual[1:]]
+    found = np.array([row.split(",")[1:] for row in rows], np.float64).T
+    assert np.isfinite(found).all()
+    traces = result.traces.delta_f_over_f[[result.rois.ids.index(n) for n in accepted[1:]]]
+    if to == "deconvolved":
+        assert (found >= 0).all()
+    else:
+        assert np.corrcoef(found[1], traces[1])[0, 1] > 0.5
+    if to == "denoised":  # without its events a trace is smoothed as if it had none
+        assert found[0].std() < traces[0].std()
+
+
+def test_without_oasis_the_extra_is_named_before_anything_is_made(refused, place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "oasis", None)
+    error = refused("export", place / "slice.cocuyo", "--to", "deconvolved")
+    assert 'pip install "cocuyo[oasis]"' in error
+    assert not (place / "slice_deconvolved.csv").exists()
 
 
 def test_a_curated_result_serves_the_other_commands(cocuyo, place, curate, look, simulated):

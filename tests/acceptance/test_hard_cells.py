@@ -5,8 +5,8 @@ import pytest
 from flashing_movie import DIAMETER_PX, RATE_HZ, disc, transients
 from scipy import ndimage
 
-from cocuyo.core import Recording
-from cocuyo.pipeline import segment
+from cocuyo.core import Recording, RoiSet, find_suspects
+from cocuyo.pipeline import derived_traces, extract, segment
 
 SHAPE = (112, 120)
 N_FRAMES = 320
@@ -146,6 +146,54 @@ def test_frames_that_were_dropped_and_repeated_make_no_events(result):
         own = onsets(found, name)
         assert hits(own, ONSETS[name]) == len(ONSETS[name])
         assert len(own) == len(ONSETS[name])
+
+
+def test_frames_that_were_lost_and_not_replaced_make_no_events():
+    lost = np.random.default_rng(2).choice(np.arange(10, N_FRAMES), 30, replace=False)
+    kept = np.setdiff1d(np.arange(N_FRAMES), lost)
+    found = analyse(film()[kept])
+    for name in ("usual", "another", "third", "fires once"):
+        own = onsets(found, name)
+        # What began in a lost frame is seen in the next one.
+        true = np.searchsorted(kept, ONSETS[name])
+        assert hits(own, true) == len(own) == len(true)
+
+
+def test_pixels_that_never_change_have_a_constant_trace_and_no_event():
+    frames = film()
+    stuck = (slice(70, 82), slice(100, 112))
+    frames[:, *stuck] = 700
+    masks = np.zeros((2, *SHAPE), np.bool_)
+    masks[0][stuck] = True
+    masks[1] = disc(PLACES["usual"], DIAMETER_PX / 2, SHAPE) >= 0.5
+    recording = Recording.from_array(
+        frames, frame_rate_hz=RATE_HZ, pixel_size_um=1.5, name="stuck pixels"
+    ).with_metadata(diameter_um=DIAMETER_PX * 1.5)
+    found = extract(recording, RoiSet.given(masks))
+    # With a surround that changes, what is subtracted of it is all there is in the trace.
+    assert found.traces.raw[0].std() < 1e-3
+    assert found.events.count(2).tolist() == [0, 3]
+    for values in (found.traces.delta_f_over_f, found.traces.dog, found.rois.snr):
+        assert np.isfinite(values).all()
+    for kind in ("zscore", "denoised"):
+        assert np.isfinite(derived_traces(found, kind)).all()
+    assert found.rois.quality.skewness[1] > 1
+
+
+def test_the_quality_says_which_cells_are_saturated_or_at_the_edge(result):
+    quality = result.rois.quality
+    saturated, edge = at(result, "saturated"), at(result, "at the edge")
+    others = [at(result, name) for name in PLACES if name not in ("saturated", "at the edge")]
+    assert quality.saturated_share[saturated] > 0.5
+    assert (quality.saturated_share[[*others, edge]] < 0.1).all()
+    assert quality.edge_share[edge] > 0.1
+    assert (quality.edge_share[[*others, saturated]] == 0).all()
+    assert (quality.agreement[others] > 0.7).all()
+    found = find_suspects(result.rois, result.events.count(len(result.rois)), min_score=0.5)
+    said = {name: " ".join(found[at(result, name)].reasons) for name in PLACES}
+    assert "camera's limit" in said["saturated"]
+    assert "edge of the view" in said["at the edge"]
+    assert "a single event" in said["fires once"]
 
 
 def test_frames_without_light_are_left_out(result):

@@ -61,7 +61,9 @@ def test_the_pointer_over_a_row_shows_the_cell_on_the_map_and_its_trace(page):
         assert peek.locator("b").inner_text() == name
         outline = page.locator(f'svg.field path.roi[data-roi="{roi}"]').get_attribute("d")
         assert peek.locator("path.roi").first.get_attribute("d") == outline
-        assert page.locator(".hovered").count() == 4  # outline, number, row of raster and of table
+        # Outline, number, row of raster and of table, and the line among the suspects if it is one.
+        suspect = page.locator(f'#suspects li[data-roi="{roi}"]').count()
+        assert page.locator(".hovered").count() == 4 + suspect
         drawn, trace = ink(page, "#peek canvas")
         assert drawn > 500
         seen.append(trace)
@@ -85,6 +87,21 @@ def test_the_card_stays_within_the_window_wherever_the_pointer_is(page):
         assert box["y"] >= 0
         assert box["x"] + box["width"] <= 1300
         assert box["y"] + box["height"] <= 900
+
+
+def test_a_suspect_is_shown_by_the_pointer_and_its_trace_kept_by_a_click_or_a_key(page):
+    lines = page.locator("#suspects li")
+    assert lines.count() >= 2
+    lines.first.hover()
+    name = lines.first.locator("strong").inner_text()
+    assert page.locator("#peek b").inner_text() == name
+    lines.first.click()
+    assert page.locator("#about").inner_text().startswith(name)
+    lines.nth(1).focus()
+    page.keyboard.press("Enter")
+    second = lines.nth(1).locator("strong").inner_text()
+    assert page.locator("#about").inner_text().startswith(second)
+    assert "chosen" in lines.nth(1).get_attribute("class")
 
 
 def test_a_rejected_candidate_of_the_table_is_seen_too(page):

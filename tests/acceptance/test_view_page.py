@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from flashing_movie import make_movie
 
-from cocuyo.core import Result
+from cocuyo.core import Result, acceptance_limit, find_suspects, score_decides
 from cocuyo.core.curation import curate
 from cocuyo.io import file_identity, is_result, read_edits, save_result
 from cocuyo.pipeline import segment, with_inputs
@@ -403,19 +403,24 @@ def test_the_list_sorts_and_filters_by_figures(opened, folder):
     assert opened.page.get_attribute("#filter", "aria-invalid") == "true"
 
 
-def test_suspects_come_from_the_limit_outwards_and_judged_ones_no_more(opened, folder):
+def test_suspects_come_in_the_order_of_the_report_and_judged_ones_no_more(opened, folder):
     result = Result.load(folder / "slice.cocuyo")
-    limit = opened.page.evaluate("window.cocuyo.store.minScore")
-    unclear = [
-        (abs(float(score) - limit), name)
-        for name, score, ok in zip(
-            result.rois.ids, result.rois.score, result.rois.accepted, strict=True
-        )
-        if ok or score < limit
-    ]
+    found = find_suspects(
+        result.rois,
+        result.events.count(len(result.rois)),
+        min_score=acceptance_limit(result),
+        score_decides=score_decides(result),
+    )
+    named = zip(found, result.rois.ids, strict=True)
+    order = sorted((-one.value, name, one) for one, name in named if one)
     opened.press("n")
     first = opened.chosen
-    assert first == min(unclear)[1]
+    assert first == order[0][1]
+    for reason in order[0][2].reasons:
+        assert reason in opened.text("#chosen")
+    opened.press("n")
+    assert opened.chosen == order[1][1]
+    opened.page.evaluate(f"window.cocuyo.store.choose('{first}')")
     opened.press("a")
     opened.wait_for_edits(1)
     opened.press("n")

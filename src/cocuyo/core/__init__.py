@@ -24,6 +24,7 @@ from cocuyo.core.population import (
     SynchronyPeaks,
 )
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
+from cocuyo.core.quality import Quality
 from cocuyo.core.randomness import stream
 from cocuyo.core.recording import ArrayMovie, Movie, PartOfMovie, Recording, read_rows
 from cocuyo.core.regions import Periods, Regions
@@ -42,6 +43,13 @@ from cocuyo.core.result import (
 from cocuyo.core.rois import NO_PIXEL, RoiSet
 from cocuyo.core.scratch import MEMORY, Scratch, release_pages, roi_blocks
 from cocuyo.core.settings import FrozenConfig
+from cocuyo.core.suspects import (
+    Suspicion,
+    acceptance_limit,
+    find_suspects,
+    overlaps,
+    score_decides,
+)
 
 __all__ = [
     "FLAG_FLASH",
@@ -75,6 +83,7 @@ __all__ = [
     "PopulationAnalysis",
     "Progress",
     "ProgressCallback",
+    "Quality",
     "Recording",
     "RecordingError",
     "Regions",
@@ -85,17 +94,22 @@ __all__ = [
     "Scratch",
     "SettingsError",
     "StimulusResponse",
+    "Suspicion",
     "SynchronyPeaks",
     "Terminated",
     "TimeArray",
     "Traces",
     "TruncatedRecordingError",
+    "acceptance_limit",
     "fill",
+    "find_suspects",
     "ignore_progress",
     "median",
     "outline",
+    "overlaps",
     "read_rows",
     "release_pages",
     "roi_blocks",
+    "score_decides",
     "stream",
 ]

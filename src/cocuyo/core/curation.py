@@ -741,6 +741,7 @@ def _state(replay: _Replay, rois: RoiSet, skipped: dict[str, str]) -> Curation:
             tuple(roi.reason for roi in current),
             _take(rois.score, source),
             _take(rois.snr, source),
+            None if rois.quality is None else rois.quality.rows(source),
         ),
         source,
         np.array(thresholds, np.float32),

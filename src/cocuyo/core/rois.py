@@ -9,6 +9,7 @@ from scipy import sparse
 
 from cocuyo.core.arrays import AnyArray, BoolArray, FloatArray, LabelArray
 from cocuyo.core.errors import SettingsError
+from cocuyo.core.quality import Quality
 
 NO_PIXEL = "has no pixel in the frame"
 """Reason of a given ROI that lies outside the frame."""
@@ -37,6 +38,8 @@ class RoiSet:
         mean of the map over the ROI where there is no verifier. NaN for given ROIs.
     snr : ndarray of float32, shape (n_rois,)
         Height of the largest transient over the noise of the corrected trace.
+    quality : Quality or None
+        Further figures; None where nothing was measured.
     """
 
     footprints: sparse.csr_array
@@ -46,6 +49,7 @@ class RoiSet:
     reasons: tuple[str, ...]
     score: FloatArray
     snr: FloatArray
+    quality: Quality | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

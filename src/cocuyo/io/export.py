@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy import ndimage, sparse
 
-from cocuyo.core import AnyArray, Events, Result, ResultError, RoiSet, Traces, outline
+from cocuyo.core import AnyArray, Events, FloatArray, Result, ResultError, RoiSet, Traces, outline
 from cocuyo.io.atomic import write_atomically, write_json
 from cocuyo.io.caiman import write_caiman
 from cocuyo.io.imagej import write_roi_set, write_tiff
@@ -26,9 +26,26 @@ from cocuyo.io.results import (
     remove,
 )
 from cocuyo.io.suite2p import write_suite2p
-from cocuyo.io.tables import write_event_table, write_roi_table, write_rows
+from cocuyo.io.tables import (
+    write_derived_table,
+    write_event_table,
+    write_roi_table,
+    write_rows,
+)
 
-ExportName = Literal["nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels"]
+ExportName = Literal[
+    "nwb",
+    "suite2p",
+    "imagej",
+    "caiman",
+    "mat",
+    "csv",
+    "geojson",
+    "labels",
+    "zscore",
+    "denoised",
+    "deconvolved",
+]
 
 EXPORT = FolderKind("export", "export.json", "cocuyo-export")
 _MAT_BYTES = 2**31 - 2**16
@@ -45,10 +62,14 @@ class ExportOptions:
         What a person says of the session; NWB needs it.
     movie : ExternalMovie or None
         Where the recording lies; NWB refers to it.
+    derived : ndarray of float32, shape (n_accepted, n_frames), or None
+        What ``zscore``, ``denoised`` and ``deconvolved`` write
+        (`cocuyo.pipeline.derived_traces`); they need it.
     """
 
     metadata: NwbMetadata | None = None
     movie: ExternalMovie | None = None
+    derived: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -170,8 +191,9 @@ def export_result(
         The result; in its curated state if that is wanted (`cocuyo.pipeline.curated_result`).
     path : str or Path
         The file or folder to make; its parents are made.
-    to : {"nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels"}
-        The format; ``docs/how-to/export.md`` says what each holds.
+    to : {"nwb", "suite2p", "imagej", "caiman", "mat", "csv", "geojson", "labels", ...}
+        The format, or traces that were derived: ``zscore``, ``denoised``, ``deconvolved``;
+        ``docs/how-to/export.md`` says what each holds.
     overwrite : bool, default: False
         Replace a file that exists, or a folder that an export made.
     options : ExportOptions
@@ -243,6 +265,7 @@ def _with_pixels(result: Result) -> Result:
             tuple(rois.reasons[i] for i in kept),
             rois.score[kept],
             rois.snr[kept],
+            None if rois.quality is None else rois.quality.rows(kept),
         ),
         traces=Traces(
             **{part.name: getattr(result.traces, part.name)[kept] for part in fields(Traces)}
@@ -300,6 +323,23 @@ def _activity_rows(result: Result) -> Iterator[tuple[Any, ...]]:
                 f"{ratio[frame]:.6g}" if math.isfinite(ratio[frame]) else "",
                 active[frame],
             )
+
+
+def _write_derived(path: Path, result: Result, options: ExportOptions) -> None:
+    if options.derived is None:
+        msg = (
+            "These traces are computed first (cocuyo.pipeline.derived_traces); give them as the "
+            "option derived."
+        )
+        raise ResultError(msg)
+    wanted = (int(result.rois.accepted.sum()), result.n_frames)
+    if options.derived.shape != wanted:
+        msg = (
+            f"derived has shape {options.derived.shape}; it needs a row for each accepted ROI and "
+            f"a column for each frame of this result, {wanted}."
+        )
+        raise ResultError(msg)
+    write_derived_table(path, result, options.derived, digits=6)
 
 
 def _write_geojson(path: Path, result: Result, _: ExportOptions) -> None:
@@ -472,4 +512,7 @@ _FORMATS: dict[ExportName, _Format] = {
     "csv": _Format(".tables", _write_tables),
     "geojson": _Format(".geojson", _write_geojson, (".geojson", ".json")),
     "labels": _Format("_labels.tif", _write_labels, (".tif", ".tiff")),
+    "zscore": _Format("_zscore.csv", _write_derived, (".csv",)),
+    "denoised": _Format("_denoised.csv", _write_derived, (".csv",)),
+    "deconvolved": _Format("_deconvolved.csv", _write_derived, (".csv",)),
 }

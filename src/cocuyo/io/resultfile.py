@@ -7,7 +7,7 @@ or meaning raises `FORMAT_VERSION` and is described there.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cocuyo.core import (
     LabelArray,
     Motion,
     Part,
+    Quality,
     Result,
     ResultError,
     RoiSet,
@@ -39,6 +40,7 @@ TRACE_NAMES = ("raw", "neuropil", "corrected", "delta_f_over_f", "dog")
 PER_ROI_NAMES = ("neuropil_coefficient", "threshold", "noise")
 _DEFORMATION = {"frames": np.int32, "grid": np.float32, "y_px": np.float32, "x_px": np.float32}
 _DEFORMATION_PATHS = {"frames": "frame", "grid": "displacement_yx", "y_px": "y", "x_px": "x"}
+QUALITY_NAMES = tuple(each.name for each in fields(Quality))
 EVENT_NAMES = ("onset", "peak", "offset")
 
 # Values of a trace in one chunk of the file: 64 KB, read whole to get one ROI.
@@ -94,7 +96,7 @@ def _bytes_at_most(result: Result) -> int:
         + 21 * n_frames  # times, shifts, confidence, flags
         + _deformation_bytes(result.motion)
         + 44 * len(result.events)
-        + 64 * n_rois
+        + (64 + 4 * len(QUALITY_NAMES)) * n_rois
         + len(result.parts) * (5 * n_pixels + n_rois + 200)
     )
     return int(_OVERHEAD_SHARE * (n_values + text)) + _OVERHEAD_BYTES
@@ -126,6 +128,10 @@ def _write(file: Any, result: Result) -> None:
     _dense(file, "rois/label", np.asarray(rois.labels, np.int32))
     _dense(file, "rois/score", np.asarray(rois.score, np.float32))
     _dense(file, "rois/snr", np.asarray(rois.snr, np.float32))
+    if rois.quality is not None:
+        for name in QUALITY_NAMES:
+            values = np.asarray(getattr(rois.quality, name), np.float32)
+            _dense(file, f"rois/quality/{name}", values)
     _dense(file, "rois/area_px", np.asarray(rois.area_px, np.int32))
     _dense(file, "rois/centroid_yx", rois.centroids)
     _dense(file, "rois/n_events", events.count(len(rois)))
@@ -430,6 +436,16 @@ def _read_rois(file: Any) -> RoiSet:
         reasons=_read_strings(file, "rois/reason"),
         score=_take(file, "rois/score", np.float32, (n_rois,)),
         snr=_take(file, "rois/snr", np.float32, (n_rois,)),
+        quality=_read_quality(file, n_rois),
+    )
+
+
+def _read_quality(file: Any, n_rois: int) -> Quality | None:
+    """Results of earlier versions have none."""
+    if "rois/quality" not in file:
+        return None
+    return Quality(
+        **{n: _take(file, f"rois/quality/{n}", np.float32, (n_rois,)) for n in QUALITY_NAMES}
     )
 
 

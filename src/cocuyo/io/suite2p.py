@@ -16,7 +16,7 @@ _NEUROPIL_SHARE = 0.7
 def write_suite2p(folder: Path, result: Result) -> None:
     """Write a result as one plane of Suite2p.
 
-    ``spks`` is 1 while an ROI is active: cocuyo deconvolves nothing.
+    ``spks`` is 1 while an ROI is active: nothing is deconvolved.
 
     Parameters
     ----------

@@ -186,6 +186,30 @@ def write_trace_table(path: Path, result: Result, values: AnyArray, *, digits: i
     _write_frames(path, result, text)
 
 
+def write_derived_table(path: Path, result: Result, values: AnyArray, *, digits: int) -> None:
+    """Write derived traces in the layout of ``traces.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        The file to make.
+    result : Result
+        Gives the ids and times.
+    values : array, shape (n_accepted, n_frames)
+        One row for each accepted ROI, finite; may lie on disk, it is read in blocks.
+    digits : int
+        Significant digits.
+    """
+    line = "," + ",".join([f"%.{digits}g"] * len(values))
+
+    def text(start: int, stop: int) -> Iterator[str]:
+        for row in np.asarray(values[:, start:stop], np.float64).T.tolist():
+            yield line % tuple(row)
+        release_pages(values)
+
+    _write_frames(path, result, text)
+
+
 def write_raster_table(path: Path, result: Result) -> None:
     """Write ``raster.csv``: one row for each frame, 1 where an accepted ROI is active.
 

@@ -16,6 +16,7 @@ from cocuyo.pipeline.curate import (
     settings_of,
     shape_key,
 )
+from cocuyo.pipeline.derive import DerivedKind, derived_traces
 from cocuyo.pipeline.expect import Expected, expect, expected_cost
 from cocuyo.pipeline.experiment import (
     LAST_STAGE,
@@ -62,6 +63,7 @@ __all__ = [
     "PRESETS",
     "UNLEARNED",
     "Analysis",
+    "DerivedKind",
     "Expected",
     "Extracted",
     "Finished",
@@ -79,6 +81,7 @@ __all__ = [
     "analyse",
     "blob_labels",
     "curated_result",
+    "derived_traces",
     "events_from",
     "expect",
     "expected_cost",

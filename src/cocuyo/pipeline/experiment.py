@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from cocuyo.core import (
     Part,
     Progress,
     ProgressCallback,
+    Quality,
     Recording,
     RecordingError,
     Result,
@@ -37,11 +38,13 @@ from cocuyo.pipeline.parts import extract_in_view, join_extracted
 from cocuyo.pipeline.run import (
     Clock,
     choose_diameter,
+    describe_light_step,
     describe_run,
     first_pass,
     load_networks,
     report_motion,
     with_false_events,
+    with_quality,
 )
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import join_motion, require_frames, set_up
@@ -206,6 +209,8 @@ def segment_experiment(
         f"Candidates of all recordings ({' + '.join(n_found)}) that overlap are one: "
         f"{len(rois)} are left, accepted if they are neurons in any recording."
     )
+    for recording, name, found in zip(recordings, names, extracted, strict=True):
+        notes += [f"{name}: {describe_light_step(s, recording.times_s)}" for s in found.light]
     _report_view(parts, rois, warnings)
     joined = join_extracted(extracted, scratch=method.scratch)
     result = Result(
@@ -233,7 +238,7 @@ def segment_experiment(
         ),
         parts=parts,
     )
-    return with_false_events(result, judge=loaded.judge, settings=settings)
+    return with_false_events(with_quality(result), judge=loaded.judge, settings=settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -599,6 +604,10 @@ def merge_candidates(
             reasons[i] = _rename(reasons[i], now)
     footprints = sparse.vstack([rois.footprints for rois in candidates], format="csr")
     snr = np.concatenate([rois.snr for rois in candidates])
+    known = [rois.quality or Quality.unknown(len(rois)) for rois in candidates]
+    quality = Quality(
+        *(np.concatenate([getattr(one, each.name) for one in known]) for each in fields(Quality))
+    )
     return Merged(
         RoiSet(
             sparse.csr_array(footprints[kept]),
@@ -608,6 +617,7 @@ def merge_candidates(
             tuple(reasons[i] for i in kept),
             score[kept],
             snr[kept],
+            quality.rows(kept),
         ),
         tuple(found),
     )

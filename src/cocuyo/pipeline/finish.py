@@ -1,6 +1,6 @@
 """From maps of the whole recording to ROIs with traces and events: two ways."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
@@ -16,6 +16,7 @@ from cocuyo.core import (
     ModelError,
     Motion,
     ProgressCallback,
+    Quality,
     Recording,
     RoiSet,
     Scratch,
@@ -32,6 +33,7 @@ from cocuyo.postprocessing import (
     OPINION,
     CandidateImage,
     EventJudge,
+    LightStep,
     Scene,
     Verifier,
     add_context,
@@ -50,6 +52,7 @@ from cocuyo.postprocessing import (
     find_light_steps,
     find_seeds,
     finite_frames,
+    footprint_agreement,
     interpolate_frames,
     level_light,
     outline,
@@ -249,9 +252,15 @@ def finish_candidates(
         else features[:, FEATURES.index("probability_max")]
     )
     reasons = _judge(images, features, score, counts, config, diameter_px)
-    return Finished(
-        _roi_set(footprints, shape, score, reasons, traces), traces, raster, events, features
-    )
+    agreement = [
+        footprint_agreement(image, inside, diameter_px=diameter_px)
+        for image, inside in zip(images, drawn.inside, strict=True)
+    ]
+    quality = replace(
+        Quality.unknown(len(images)), agreement=np.array(agreement, np.float32)
+    )  # the rest follows when the ROIs of all recordings are known (`with_quality`)
+    rois = replace(_roi_set(footprints, shape, score, reasons, traces), quality=quality)
+    return Finished(rois, traces, raster, events, features)
 
 
 def finish_mask(
@@ -563,12 +572,15 @@ class Extracted:
         The events.
     n_clear : ndarray of int32, shape (n_rois,)
         Events of each that reach the threshold, whatever a judge says of them.
+    light : tuple of LightStep
+        Lasting changes of the light that were taken out of the traces.
     """
 
     traces: Traces
     raster: BoolArray
     events: Events
     n_clear: LabelArray
+    light: tuple[LightStep, ...] = ()
 
 
 def extract_traces(
@@ -718,7 +730,7 @@ def read_activity(
         corrected.noise,
     )
     n_clear = clear.events.count(len(raw)).astype(np.int32)
-    return Extracted(traces, activity.raster, activity.events, n_clear)
+    return Extracted(traces, activity.raster, activity.events, n_clear, tuple(steps))
 
 
 def _cells_and_surrounds(

@@ -1,7 +1,7 @@
 """Traces of an experiment: read in each of its recordings alone, then joined in time."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy import sparse
@@ -228,6 +228,7 @@ def spread_rows(
             events.amplitude,
         ),
         np.asarray(spread(found.n_clear), np.int32),
+        found.light,
     )
 
 
@@ -289,6 +290,11 @@ def join_extracted(found: Sequence[Extracted], *, scratch: Scratch = MEMORY) -> 
         np.asarray(join([one.raster for one in found]), np.bool_),
         join_events([one.events for one in found], starts.tolist()),
         np.sum([one.n_clear for one in found], axis=0, dtype=np.int32),
+        tuple(
+            replace(step, frame=step.frame + int(start))
+            for start, one in zip(starts, found, strict=False)
+            for step in one.light
+        ),
     )
 
 

@@ -45,7 +45,13 @@ from cocuyo.pipeline.finish import Finished
 from cocuyo.pipeline.model import Model, hash_weights, load_model
 from cocuyo.pipeline.settings import PipelineConfig, PresetName
 from cocuyo.pipeline.stream import Setup, StreamState, require_frames, set_up
-from cocuyo.postprocessing import EventJudge, count_false_events, find_light_steps
+from cocuyo.postprocessing import (
+    EventJudge,
+    LightStep,
+    count_false_events,
+    find_light_steps,
+    measure_quality,
+)
 from cocuyo.preprocessing import DiameterMeasurement, crispness, measure_diameter
 from cocuyo.segmentation import Engine, EngineName, Precision, load_engine
 
@@ -340,7 +346,37 @@ def assemble(
         name=recording.name,
         info=info,
     )
-    return with_false_events(result, judge=model.judge, settings=settings)
+    return with_false_events(with_quality(result), judge=model.judge, settings=settings)
+
+
+def with_quality(result: Result) -> Result:
+    """Measure the quality of the ROIs of a result.
+
+    Parameters
+    ----------
+    result : Result
+        With traces, shifts and pictures; what is known of the agreement of footprints and traces
+        stays.
+
+    Returns
+    -------
+    Result
+        The same, with `RoiSet.quality`.
+    """
+    rois = result.rois
+    quality = measure_quality(
+        rois.footprints,
+        result.traces.delta_f_over_f,
+        frame_rate_hz=result.frame_rate_hz,
+        raw=result.traces.raw,
+        shifts=np.asarray(result.motion.shifts),
+        usable=np.asarray(result.motion.flags) == 0,
+        valid=result.valid,
+        max_raw=result.projections.get("max_raw"),
+        agreement=None if rois.quality is None else rois.quality.agreement,
+        spans=[(part.start, part.stop) for part in result.parts] or None,
+    )
+    return replace(result, rois=replace(rois, quality=quality))
 
 
 def with_false_events(
@@ -827,11 +863,29 @@ def note_light_steps(
     notes : list of str
         A sentence is added for each step.
     """
-    for step in find_light_steps(traces.raw, traces.neuropil, frame_rate_hz=frame_rate_hz):
-        notes.append(
-            f"The light of the whole field changed by {100 * (step.factor - 1):+.1f} % at "
-            f"{times_s[step.frame]:.1f} s (frame {step.frame}); traces are levelled there."
-        )
+    steps = find_light_steps(traces.raw, traces.neuropil, frame_rate_hz=frame_rate_hz)
+    notes += [describe_light_step(step, times_s) for step in steps]
+
+
+def describe_light_step(step: LightStep, times_s: TimeArray) -> str:
+    """Say where and by how much the light changed.
+
+    Parameters
+    ----------
+    step : LightStep
+        A lasting change of the light.
+    times_s : ndarray of float64, shape (n_frames,)
+        Time of each frame.
+
+    Returns
+    -------
+    str
+        A sentence for the notes.
+    """
+    return (
+        f"The light of the whole field changed by {100 * (step.factor - 1):+.1f} % at "
+        f"{times_s[step.frame]:.1f} s (frame {step.frame}); traces are levelled there."
+    )
 
 
 def library_versions() -> dict[str, str]:

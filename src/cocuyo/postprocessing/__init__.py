@@ -8,6 +8,14 @@ from cocuyo.postprocessing.candidates import (
     refine_mask,
     split_mask,
 )
+from cocuyo.postprocessing.derived import (
+    deconvolve_traces,
+    denoise_traces,
+    quiet_level,
+    require_oasis,
+    trace_noise,
+    z_score_traces,
+)
 from cocuyo.postprocessing.footprints import (
     CandidateImage,
     FootprintConfig,
@@ -26,6 +34,11 @@ from cocuyo.postprocessing.judge import (
     TraceView,
     look_at,
     pick_onsets,
+)
+from cocuyo.postprocessing.quality import (
+    footprint_agreement,
+    measure_quality,
+    saturation_level,
 )
 from cocuyo.postprocessing.surrogates import (
     FalseEvents,
@@ -124,6 +137,8 @@ __all__ = [
     "correct_traces",
     "count_false_events",
     "cut_patches",
+    "deconvolve_traces",
+    "denoise_traces",
     "describe_candidate",
     "difference_of_gaussians",
     "disc_pixels",
@@ -135,20 +150,25 @@ __all__ = [
     "find_light_steps",
     "find_seeds",
     "finite_frames",
+    "footprint_agreement",
     "from_view",
     "interpolate_frames",
     "level_light",
     "look_at",
+    "measure_quality",
     "noise_of",
     "outline",
     "pick_onsets",
     "project",
+    "quiet_level",
     "randomise_phases",
     "redraw",
     "refine_mask",
+    "require_oasis",
     "ring_sectors",
     "ring_weights",
     "running_baseline",
+    "saturation_level",
     "scale_traces",
     "sector_shares",
     "shared_pixels",
@@ -156,8 +176,10 @@ __all__ = [
     "split_mask",
     "step_noise",
     "to_view",
+    "trace_noise",
     "typical_diameter",
     "unmix_traces",
     "view_candidates",
     "weigh_sectors",
+    "z_score_traces",
 ]

@@ -46,6 +46,12 @@
     }
   });
 
+  byId("suspects")?.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    event.target.click();
+  });
+
   // The picture below the outlines, and rejected candidates.
   const baseForm = byId("base-form");
   if (baseForm) {

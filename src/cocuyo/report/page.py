@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from cocuyo.core import FLAG_FLASH, FLAG_INVALID, FLAG_UNPLACED, BoolArray, Result
+from cocuyo.core import (
+    FLAG_FLASH,
+    FLAG_INVALID,
+    FLAG_UNPLACED,
+    BoolArray,
+    Result,
+    Suspicion,
+    acceptance_limit,
+    find_suspects,
+    score_decides,
+)
 from cocuyo.report.decimation import EmbeddedTraces, active_runs, embed_traces
 from cocuyo.report.figures import (
     field_view,
@@ -30,6 +40,9 @@ MAX_TRACES = 400
 """ROIs whose traces are in the page; all are in the tables."""
 MAX_ROWS = 3000
 """Candidates in the table and the picture; all are in ``rois.csv``."""
+
+MAX_SUSPECTS = 15
+"""ROIs that the page names to be looked at first; the curation page goes on with the others."""
 
 _TRACE_BYTES = 6_000_000  # ΔF/F₀ and DoG
 _COUNT_BYTES = 2_400_000  # raw trace and neuropil, shown on demand
@@ -79,7 +92,8 @@ def render_report(result: Result) -> str:
     """Make the report of a result: self-contained HTML of at most 15 MB.
 
     It shows the projections before and after motion correction, shifts, outlines and
-    numbers, the raster, a table of all candidates with the reasons of rejection, and for
+    numbers, the raster, the ROIs to be looked at first, a table of all candidates with the
+    reasons of rejection, and for
     any ROI its ΔF/F₀, difference-of-Gaussians signal with threshold, and activity; on
     demand also its raw trace, neuropil and the flagged frames. The pointer over a row of the
     raster, an outline or a row of the table shows that cell on the map and its trace.
@@ -106,6 +120,7 @@ def render_report(result: Result) -> str:
         _motion(result),
         _raster(result),
         _viewer_place(result),
+        _suspects(result),
         _table(result, shown),
         _provenance(result),
     ]
@@ -490,6 +505,50 @@ def _viewer_place(result: Result) -> str:
     )
 
 
+def _suspects(result: Result) -> str:
+    """List the ROIs that a person should look at first, with the reasons in words."""
+    rois = result.rois
+    if len(rois) == 0:
+        return ""
+    suspicions = find_suspects(
+        rois,
+        result.events.count(len(rois)),
+        min_score=acceptance_limit(result),
+        score_decides=score_decides(result),
+    )
+    found = [(one, roi) for roi, one in enumerate(suspicions) if one is not None and one.reasons]
+    found.sort(key=lambda pair: (-pair[0].value, pair[1]))
+    head = '<section id="suspects"><h2>Look at these first</h2>'
+    if not found:
+        return f"{head}<p>No ROI stands out as doubtful.</p></section>"
+    items = "".join(
+        f'<li data-roi="{roi}" class="{"yes" if rois.accepted[roi] else "no"}" tabindex="0">'
+        f"<strong>{_escape(_name(result, roi))}</strong> {_escape(_why(result, roi, one))}</li>"
+        for one, roi in found[:MAX_SUSPECTS]
+    )
+    rest = len(found) - MAX_SUSPECTS
+    more = f" {rest} more follow there." if rest > 0 else ""
+    return (
+        f"{head}<p>The most doubtful ROIs, accepted or just rejected, in the order in which "
+        f"<code>n</code> brings them up on the curation page (<code>cocuyo view</code>).{more} "
+        '<span class="hint">The pointer over one shows it; a click keeps its trace in the plot '
+        f"above.</span></p><ol>{items}</ol></section>"
+    )
+
+
+def _why(result: Result, roi: int, suspicion: Suspicion) -> str:
+    """Reasons for a look, and for a rejected one why it was rejected."""
+    text = "; ".join(suspicion.reasons)
+    reason = result.rois.reasons[roi][:_REASON_CHARACTERS]
+    return f"{text} ({reason})" if reason and not result.rois.accepted[roi] else text
+
+
+def _name(result: Result, roi: int) -> str:
+    """Number and id of an accepted ROI, the id of another."""
+    label = int(result.rois.labels[roi])
+    return f"{label} · {result.rois.ids[roi]}" if label else result.rois.ids[roi]
+
+
 def _table(result: Result, shown: Sequence[int]) -> str:
     rois = result.rois
     if len(rois) == 0:
@@ -584,7 +643,7 @@ def _viewer_data(result: Result, traces: EmbeddedTraces, counts: EmbeddedTraces)
         entries.append(
             {
                 "roi": roi,
-                "name": f"{int(rois.labels[roi])} · {rois.ids[roi]}" if accepted else rois.ids[roi],
+                "name": _name(result, roi),
                 "about": " · ".join(about),
                 "accepted": accepted,
                 "threshold": threshold if math.isfinite(threshold) else None,

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import get_args
 
 from cocuyo.io import (
+    DiskScratch,
+    ExportOptions,
     TraceStore,
     check_destination,
     check_export,
@@ -15,7 +17,7 @@ from cocuyo.io import (
     save_result,
 )
 from cocuyo.io.export import ExportName
-from cocuyo.pipeline import curated_result
+from cocuyo.pipeline import curated_result, derived_traces
 from cocuyo.report import render_report
 from cocuyo.server.session import Session
 from cocuyo.server.web import RequestError
@@ -29,6 +31,9 @@ FORMATS = {
     "caiman": "CaImAn (HDF5)",
     "geojson": "GeoJSON (QuPath)",
     "labels": "picture of labels (napari)",
+    "zscore": "z-scored traces (CSV)",
+    "denoised": "denoised traces (CSV)",
+    "deconvolved": "deconvolved activity (CSV)",
 }
 """What the page offers. NWB asks for more than a page of outlines knows: it stays a command."""
 
@@ -54,6 +59,8 @@ def export_session(session: Session, to: str, *, overwrite: bool) -> Path:
     ------
     RequestError
         If there is no such format.
+    MissingExtraError
+        If deconvolution is asked for and its extra is not installed.
     ResultError
         If it cannot be written, or something is in the way.
     """
@@ -76,4 +83,9 @@ def export_session(session: Session, to: str, *, overwrite: bool) -> Path:
     )
     if name is None:
         return save_result(result, place, overwrite=overwrite, report_html=render_report)
-    return export_result(result, place, to=name, overwrite=overwrite)
+    options = ExportOptions()
+    if name in ("zscore", "denoised", "deconvolved"):
+        options = ExportOptions(
+            derived=derived_traces(result, name, scratch=DiskScratch(folder.parent))
+        )
+    return export_result(result, place, to=name, overwrite=overwrite, options=options)

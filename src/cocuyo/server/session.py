@@ -19,8 +19,12 @@ from cocuyo.core import (
     Recording,
     Result,
     SettingsError,
+    Suspicion,
     Traces,
+    acceptance_limit,
+    find_suspects,
     outline,
+    score_decides,
 )
 from cocuyo.core.curation import (
     Activity,
@@ -204,6 +208,7 @@ class Session:
         self._gone: dict[str, int] = {}
         self._rings: dict[str, list[list[int]]] = {}
         self._keys: dict[str, str] = {}
+        self._suspicions: list[Suspicion | None] = []
         self._moved: OrderedDict[tuple[str, float], Activity] = OrderedDict()
         self._traces = _Traces(self._compute, self._tell, TraceStore(folder), self.result.n_frames)
         self._state = self._curate()
@@ -249,21 +254,11 @@ class Session:
                 "shape": list(self.frames.shape),
             },
             "no_movie": self.no_movie,
-            "min_score": self._min_score_found(),
+            "min_score": acceptance_limit(self.result),
             "warnings": list(result.info.warnings),
             "task": result.info.task,
             "recordings": [{"name": part.name, "start": part.start} for part in result.parts],
         }
-
-    def _min_score_found(self) -> float | None:
-        """Least score that the run accepted."""
-        rois = self.result.rois
-        scores = rois.score[rois.accepted]
-        scores = scores[np.isfinite(scores)]
-        wanted = self.result.info.settings.get("verification", {}).get("min_score")
-        if self.result.info.preset == "default" and isinstance(wanted, float):
-            return wanted
-        return float(scores.min()) if len(scores) else None
 
     def changes(self, since: int) -> dict[str, Any]:
         """Say what changed since a version; everything since version 0.
@@ -294,14 +289,32 @@ class Session:
         edits = self._edits
         undo, redo = next_undo(edits), next_redo(edits)
         by_id = {edit.id: edit for edit in edits}
-        scores = [e.score for e in active_edits(edits) if isinstance(e, MinScore)]
         return {
             "n_edits": len(edits),
             "undo": describe(by_id[undo]) if undo else "",
             "redo": describe(by_id[redo]) if redo else "",
-            "min_score": scores[-1] if scores else None,
+            "min_score": self._min_score_set(),
             "skipped": len(self._state.skipped),
         }
+
+    def _min_score_set(self) -> float | None:
+        """Least score that a person set."""
+        scores = [e.score for e in active_edits(self._edits) if isinstance(e, MinScore)]
+        return scores[-1] if scores else None
+
+    def _look_for_suspects(self) -> list[Suspicion | None]:
+        """How much each ROI asks for a look; none that a person judged or drew does."""
+        state, set_by_person = self._state, self._min_score_set()
+        limit = acceptance_limit(self.result) if set_by_person is None else set_by_person
+        n_events = np.append(self._counts, -1)[state.source]  # a source of -1 is a new shape
+        found = find_suspects(
+            state.rois,
+            n_events,
+            min_score=limit,
+            score_decides=set_by_person is not None or score_decides(self.result),
+        )
+        settled = state.judged | (state.source < 0)
+        return [None if done else one for one, done in zip(found, settled, strict=True)]
 
     def times(self) -> FloatArray:
         """Time of each frame in seconds.
@@ -496,6 +509,7 @@ class Session:
         with self._lock:
             rois, version = self._state.rois, self._version + 1
             self._keys = {rois.ids[i]: shape_key(rois, i) for i in self._state.redrawn.tolist()}
+            self._suspicions = self._look_for_suspects()
             for row, name in enumerate(rois.ids):
                 basis = self._basis(row)
                 known = self._told.get(name)
@@ -521,12 +535,13 @@ class Session:
             source if source >= 0 else self._keys[name],
             threshold if moved else None,
             state.parents[row],
+            self._suspicions[row],
             (source >= 0 and not moved) or self._activity(row) is not None,
             source >= 0 or self._hopeful(row),
         )
 
     def _describe(self, row: int) -> dict[str, Any]:
-        state, result = self._state, self.result
+        state, result, suspicion = self._state, self.result, self._suspicions[row]
         rois, name = state.rois, state.rois.ids[row]
         source, threshold = int(state.source[row]), float(state.threshold_sd[row])
         redrawn, moved = source < 0, np.isfinite(threshold)
@@ -554,6 +569,8 @@ class Session:
             "shape": "new" if name not in self._found_ids else "changed" if redrawn else "",
             "threshold_sd": _finite(threshold),
             "parents": list(state.parents[row]),
+            "suspicion": None if suspicion is None else _finite(suspicion.value),
+            "doubts": [] if suspicion is None else list(suspicion.reasons),
             "pending": bool(redrawn and activity is None and self._hopeful(row)),
             "y": _finite(y),
             "x": _finite(x),

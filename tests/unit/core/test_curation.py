@@ -1,6 +1,7 @@
 """Edits and the state that follows from them."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_result import make_result
 
-from cocuyo.core import Events, Result, ResultError, SettingsError, Traces
+from cocuyo.core import Events, Quality, Result, ResultError, SettingsError, Traces
 from cocuyo.core.curation import (
     Accept,
     Activity,
@@ -403,3 +404,18 @@ def test_a_shape_is_drawn_once_and_may_leave_the_frame():
 def test_the_union_of_unknown_rois_is_refused():
     with pytest.raises(SettingsError, match="roi_0099"):
         shape_of(ROIS, ["roi_0001", "roi_0099"])
+
+
+def test_the_quality_of_an_roi_stays_with_its_shape():
+    figures = Quality(*(np.arange(6, dtype=np.float32) + 10 * k for k in range(6)))
+    rois = replace(ROIS, quality=figures)
+    edits = [
+        Delete(rois=("roi_0002",)),
+        Reshape(roi="roi_0003", shape=SQUARE),
+        Draw(roi=NEW, shape=SQUARE),
+    ]
+    after = curate(rois, edits).rois
+    assert after.ids == ("roi_0001", "roi_0003", "roi_0004", "roi_0005", "roi_0006", NEW)
+    expected = np.array([0, np.nan, 3, 4, 5, np.nan], "f4")
+    np.testing.assert_array_equal(after.quality.skewness, expected)
+    assert curate(ROIS, edits).rois.quality is None

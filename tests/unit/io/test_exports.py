@@ -393,6 +393,28 @@ def test_rois_without_a_pixel_are_left_out(tmp_path: Path, to: ExportName):
         assert load_ground_truth(path).n_rois == 2
 
 
+@pytest.mark.parametrize("to", ["zscore", "denoised", "deconvolved"])
+def test_derived_traces_are_written_in_the_layout_of_the_traces(tmp_path: Path, to: ExportName):
+    values = np.arange(len(ACCEPTED) * 400, dtype=np.float32).reshape(-1, 400) / 7
+    path = _export(tmp_path, to, options=ExportOptions(derived=values))
+    assert path.name == f"slice_{to}.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["time_s", *(ROIS.ids[i] for i in ACCEPTED)]
+    found = np.array(rows[1:], np.float64)
+    np.testing.assert_allclose(found[:, 0], RESULT.times_s, rtol=1e-9)
+    np.testing.assert_allclose(found[:, 1:].T, values, rtol=1e-5)
+
+
+def test_derived_traces_that_are_absent_or_of_another_result_are_refused(tmp_path: Path):
+    with pytest.raises(ResultError, match="derived_traces"):
+        _export(tmp_path, "zscore")
+    options = ExportOptions(derived=np.zeros((2, 9), np.float32))
+    with pytest.raises(ResultError, match=r"shape \(2, 9\).*\(5, 400\)"):
+        _export(tmp_path, "zscore", options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("to", [to for to in EVERY if to != "nwb"])
 def test_a_result_without_rois_is_a_valid_empty_export(tmp_path: Path, to: ExportName):
     empty = make_result(n_rois=0, n_frames=30)

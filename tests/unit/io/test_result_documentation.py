@@ -1,6 +1,7 @@
 """The documentation of the result folder tells the truth."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from synthetic_result import make_experiment
 
+from cocuyo.core import Quality
 from cocuyo.io import save_result
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "result-folder.md"
@@ -15,7 +17,10 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "result-folder.md"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return save_result(make_experiment(), tmp_path_factory.mktemp("doc") / "slice.cocuyo")
+    result = make_experiment()
+    quality = Quality.unknown(len(result.rois))
+    result = replace(result, rois=replace(result.rois, quality=quality))
+    return save_result(result, tmp_path_factory.mktemp("doc") / "slice.cocuyo")
 
 
 def rows():

@@ -20,6 +20,7 @@ from cocuyo.core import (
     FLAG_UNPLACED,
     Cancelled,
     Events,
+    Quality,
     Result,
     ResultError,
     RoiSet,
@@ -503,3 +504,24 @@ def test_values_that_json_lacks_are_written_as_plain_ones(tmp_path):
     folder = save_result(dataclasses.replace(result, info=info), tmp_path / "r")
     settings_read = load_result(folder).info.settings
     assert settings_read == {"a": 0.5, "b": str(tmp_path), "c": None, "d": [1, 2]}
+
+
+def with_quality(result):
+    values = np.random.default_rng(0).random((6, len(result.rois))).astype(np.float32)
+    values[2, 1] = np.nan
+    return dataclasses.replace(
+        result, rois=dataclasses.replace(result.rois, quality=Quality(*values))
+    )
+
+
+def test_the_quality_of_rois_is_read_back_equal(tmp_path):
+    result = with_quality(make_result())
+    loaded = load_result(result.save(tmp_path / "r"))
+    assert_equal(loaded.rois.quality, result.rois.quality)
+
+
+def test_a_result_of_an_earlier_version_has_no_quality_and_is_read(tmp_path):
+    folder = with_quality(make_result()).save(tmp_path / "r")
+    with h5py.File(folder / "result.h5", "a") as file:
+        del file["rois/quality"]
+    assert load_result(folder).rois.quality is None

@@ -11,6 +11,7 @@ from cocuyo.core import (
     FLAG_FLASH,
     Cancelled,
     MissingFrameRateError,
+    Quality,
     Recording,
     RecordingError,
     RoiSet,
@@ -167,6 +168,43 @@ def test_the_light_of_one_recording_does_not_change_the_trace_of_another(
             each.part(0).traces.delta_f_over_f[at(each.rois, cell)] for each in (result, again)
         )
         np.testing.assert_allclose(other, one, atol=0.01)
+
+
+def test_a_step_of_the_lamp_in_one_recording_is_said_with_its_name_and_makes_no_event(
+    result, recordings, movies
+):
+    light = np.where(np.arange(N_FRAMES[0]) < 80, 1.0, 0.9)[:, None, None]
+    dimmed = (movies[0].frames * light).astype(movies[0].frames.dtype)
+    again = analysed([movies[0].recording(dimmed, name="before"), recordings[1]])
+    (note,) = [note for note in again.info.notes if "The light" in note]
+    assert note.startswith("before: The light of the whole field changed by -10")
+    assert "at 10.0 s (frame 80)" in note
+    assert not any("The light" in note for note in result.info.notes)
+    for cell in ACTIVE:
+        one, other = at(result.rois, cell), at(again.rois, cell)
+        expected = result.events.onset[result.events.roi == one]
+        found = again.events.onset[again.events.roi == other]
+        assert len(found) == len(expected)
+        assert np.abs(found - expected).max(initial=0) <= 2
+        if cell not in FIRST:  # silent before and after the step
+            assert not again.raster[other, : N_FRAMES[0]].any()
+
+
+def test_a_step_of_the_lamp_in_the_second_recording_stands_at_its_own_time(recordings, movies):
+    light = np.where(np.arange(N_FRAMES[1]) < 60, 1.0, 1.08)[:, None, None]
+    brighter = (movies[1].frames * light).astype(movies[1].frames.dtype)
+    again = analysed([recordings[0], movies[1].recording(brighter, name="after")])
+    (note,) = [note for note in again.info.notes if "The light" in note]
+    assert note.startswith("after: The light of the whole field changed by +8")
+    assert "at 7.5 s (frame 60)" in note
+
+
+def test_the_quality_of_each_roi_is_known(result):
+    quality = result.rois.quality
+    assert len(quality) == len(result.rois)
+    assert np.isfinite(quality.skewness).all()
+    assert (quality.skewness[result.rois.accepted] > 0.5).all()
+    assert np.isfinite(quality.compactness).all()
 
 
 def test_a_part_is_a_result_with_times_from_0(result):
@@ -393,6 +431,16 @@ def test_a_reason_that_names_another_roi_names_it_by_its_new_id():
     merged = merge_candidates([candidates((*AWAY, 0.9, True, "")), second])
     assert merged.rois.reasons == ("", "", "shows the same neuron as roi_0002")
     assert merged.found == (("roi_0001",), ("roi_0002",))
+
+
+def test_what_is_known_of_the_quality_goes_with_the_outline_that_is_kept():
+    first, second = (
+        candidates((*AWAY, 0.6, True, ""), (*HERE, 0.7, True, "")),
+        candidates((*NEAR, 0.9, True, "")),
+    )
+    known = replace(Quality.unknown(2), agreement=np.array([0.5, 0.6], np.float32))
+    merged = merge_candidates([replace(first, quality=known), second])
+    np.testing.assert_array_equal(merged.rois.quality.agreement, np.array([0.5, np.nan], "f4"))
 
 
 def test_no_candidate_at_all_merges_to_none():

@@ -153,6 +153,10 @@ def test_footprints_have_the_largest_weight_one_and_sorted_pixels(found):
     assert (footprints.data > 0).all()
 
 
+def test_the_footprint_of_a_cell_agrees_with_what_flashes_with_its_trace(found):
+    assert (found.rois.quality.agreement > 0.8).all()
+
+
 def test_without_verifier_the_score_is_the_largest_probability(maps, found):
     for roi in range(len(found.rois)):
         highest = maps.probability[covered(found.rois, roi)].max()

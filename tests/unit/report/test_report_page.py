@@ -359,3 +359,35 @@ def test_events_found_in_phase_randomised_traces_stand_beside_the_real_ones():
     assert "phase-randomised" not in text_of(render_report(result))
     nothing = dataclasses.replace(without_rois(result), info=info)
     assert "phase-randomised" not in text_of(render_report(nothing))
+
+
+def with_limit(result, *, scores, min_score=0.5):
+    """A result of the default model with given scores."""
+    info = dataclasses.replace(result.info, settings={"verification": {"min_score": min_score}})
+    return dataclasses.replace(
+        result, info=info, rois=dataclasses.replace(result.rois, score=np.array(scores, "f4"))
+    )
+
+
+def test_the_most_doubtful_rois_are_listed_first_with_their_reasons():
+    result = with_limit(make_result(), scores=(0.99, 0.52, 0.99, 0.75, 0.45, 0.99))
+    page = render_report(result)
+    listed = re.search(r'<section id="suspects">.*?</section>', page, re.DOTALL)[0]
+    named = re.findall(r'<li data-roi="(\d+)"', listed)
+    near = [roi for roi in named if roi in "134"]
+    assert near == ["1", "4", "3"]
+    assert "score 0.52 is near the limit of 0.50" in listed
+    assert "rejected, but its score 0.45 is near the limit of 0.50 (edge not sharp" in listed
+
+
+def test_no_more_suspects_are_listed_than_a_person_looks_at():
+    result = with_limit(make_result(n_rois=60), scores=np.linspace(0.5, 0.8, 60))
+    listed = re.search(r'<section id="suspects">.*?</section>', render_report(result), re.DOTALL)[0]
+    assert listed.count("<li ") == 15
+    assert re.search(r"[34]\d more follow there", listed)
+
+
+def test_a_page_without_doubtful_rois_says_so_and_one_without_rois_nothing():
+    result = with_limit(make_result(n_rois=1), scores=(1.0,))
+    assert "No ROI stands out" in render_report(result)
+    assert '<section id="suspects">' not in render_report(make_result(n_rois=0))

@@ -51,7 +51,7 @@ export function makeActions(store) {
     undo: () => step("undo"),
     redo: () => step("redo"),
     suspect() {
-      if (!store.nextSuspect()) say("No suspect is left: every ROI with a score was judged.");
+      if (!store.nextSuspect()) say("No suspect is left: every doubtful ROI was judged.");
     },
   };
 
@@ -77,7 +77,7 @@ export function showChosen(store, actions) {
       const state = roi.accepted ? "accepted" : "rejected";
       header.append(el("h2", {}, roi.id), el("span", { class: `chip ${state}` }, roi.judged && !roi.shape ? `${state} by a person` : state));
       if (roi.shape) header.append(el("span", { class: "chip edited" }, roi.shape === "new" ? "new" : "reshaped"));
-      const words = [roi.reason, roi.threshold_sd !== null ? `threshold moved to ${short(roi.threshold_sd)}` : "", roi.parents.length ? `made of ${roi.parents.join(", ")}` : "", roi.pending ? "its trace is being read" : ""];
+      const words = [roi.reason, ...roi.doubts, roi.threshold_sd !== null ? `threshold moved to ${short(roi.threshold_sd)}` : "", roi.parents.length ? `made of ${roi.parents.join(", ")}` : "", roi.pending ? "its trace is being read" : ""];
       body.push(el("p", { class: "reason soft" }, words.filter(Boolean).join("; ") || (roi.accepted ? "No reason to reject it was found." : "")));
       body.push(el("dl", {}, ...FIGURES.map(([key, title]) => {
         const unit = key === "diameter" ? (store.facts.pixel_size_um ? " µm" : " px") : "";

@@ -4,7 +4,7 @@ import { $, el } from "./dom.js";
 
 const SETS = [
   ["ROIs", [
-    ["j / ↓", "next in the list"], ["k / ↑", "previous"], ["n", "next suspect: unjudged, nearest to the limit"], ["a", "accept"],
+    ["j / ↓", "next in the list"], ["k / ↑", "previous"], ["n", "next suspect: unjudged, the most doubtful"], ["a", "accept"],
     ["r", "reject"], ["x", "mark or unmark, for several at once"], ["m", "merge marked ROIs"], ["s", "split across"],
     ["Del", "delete"], ["g", "show large"], ["Esc", "leave the tool, unmark, choose none"],
   ]],

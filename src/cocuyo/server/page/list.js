@@ -31,7 +31,7 @@ export class List {
     const sort = $("sort");
     const titles = [["id", "Name"], ["suspect", "Doubt"], ["state", "State"], ...FIGURES.map(([key, title]) => [key, title])];
     sort.append(...titles.map(([key, title]) => el("option", { value: key }, title)));
-    sort.addEventListener("change", () => this.sortBy(sort.value, !["id", "suspect"].includes(sort.value)));
+    sort.addEventListener("change", () => this.sortBy(sort.value, sort.value !== "id"));
     $("direction").addEventListener("click", () => this.sortBy(store.sort.figure, !store.sort.descending));
     $("state-filter").addEventListener("change", (event) => store.setFilter({ state: event.target.value }));
     const text = $("filter");

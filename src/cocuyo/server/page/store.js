@@ -117,11 +117,11 @@ export class Store extends EventTarget {
   arrange() {
     const { test } = parseFilter(this.filter.text);
     const wanted = {
-      all: () => true, accepted: (roi) => roi.accepted, rejected: (roi) => !roi.accepted, suspect: (roi) => this.doubt(roi) < Infinity,
+      all: () => true, accepted: (roi) => roi.accepted, rejected: (roi) => !roi.accepted, suspect: (roi) => roi.suspicion !== null,
       judged: (roi) => roi.judged, edited: (roi) => roi.shape !== "",
     }[this.filter.state];
     const { figure, descending } = this.sort;
-    const value = { id: () => null, state: (roi) => Number(roi.accepted), suspect: (roi) => this.doubt(roi) }[figure] ?? ((roi) => roi.figures[figure]);
+    const value = { id: () => null, state: (roi) => Number(roi.accepted), suspect: (roi) => roi.suspicion }[figure] ?? ((roi) => roi.figures[figure]);
     const sign = descending ? -1 : 1;
     const rows = [...this.rois.values()].filter((roi) => wanted(roi) && test(roi)).map((roi) => [value(roi), roi]);
     rows.sort(([a, one], [b, other]) => {
@@ -170,17 +170,10 @@ export class Store extends EventTarget {
     this.emit("marked");
   }
 
-  /** How near an ROI that nobody judged is to the limit of acceptance; Infinity for the others. */
-  doubt(roi) {
-    if (roi.judged || roi.shape !== "" || roi.figures.score === null || this.minScore === null) return Infinity;
-    if (!roi.accepted && roi.figures.score >= this.minScore) return Infinity; // rejected for another reason
-    return Math.abs(roi.figures.score - this.minScore);
-  }
-
   /** Choose the most doubtful ROI that nobody judged; after it the next one. */
   nextSuspect() {
-    const order = [...this.rois.values()].map((roi) => [this.doubt(roi), roi.id]).filter(([doubt]) => doubt < Infinity);
-    order.sort(([a, one], [b, other]) => a - b || (one < other ? -1 : 1));
+    const order = [...this.rois.values()].filter((roi) => roi.suspicion !== null).map((roi) => [roi.suspicion, roi.id]);
+    order.sort(([a, one], [b, other]) => b - a || (one < other ? -1 : 1));
     if (!order.length) return false;
     const at = order.findIndex(([, id]) => id === this.chosen);
     this.choose(order[(at + 1) % order.length][1]);
