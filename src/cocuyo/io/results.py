@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from cocuyo.core import Result, ResultError, RunInfo, Terminated
 from cocuyo.io.atomic import write_json
 from cocuyo.io.edits import EDITS_FILE
 from cocuyo.io.imagej import write_roi_set, write_tiff
+from cocuyo.io.lock import hold_place
 from cocuyo.io.resultfile import (
     FORMAT,
     FORMAT_VERSION,
@@ -247,7 +248,8 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
     """Give a run a place for what it needs to go on after a kill, until its result is saved.
 
     The place is in the partial folder. An error or Ctrl-C takes the place away again, unless it was
-    there before; a request of the system to end (`Terminated`) is like a kill.
+    there before; a request of the system to end (`Terminated`) is like a kill. Meanwhile no other
+    program can make the same result.
 
     Parameters
     ----------
@@ -264,18 +266,49 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
     Raises
     ------
     ResultError
-        If the result folder cannot be made there.
+        If the result folder cannot be made there, or another run is making it.
     """
-    made = not partial_folder(folder).exists()
-    partial = start_partial(folder, overwrite=overwrite)
-    try:
-        work = partial / WORK_FOLDER
-        work.mkdir(exist_ok=True)
-        yield work
-    except BaseException as error:
-        if made and not isinstance(error, Terminated):
-            remove(partial)
-        raise
+    with alone_in(folder):
+        made = not partial_folder(folder).exists()
+        partial = start_partial(folder, overwrite=overwrite)
+        try:
+            work = partial / WORK_FOLDER
+            work.mkdir(exist_ok=True)
+            yield work
+        except BaseException as error:
+            if made and not isinstance(error, Terminated):
+                remove(partial)
+            raise
+
+
+@contextmanager
+def alone_in(folder: str | Path, *, again: bool = False) -> Iterator[None]:
+    """Keep other programs from making the same folder at the same time.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder to be made.
+    again : bool, default: False
+        Pass where this very process holds it already.
+
+    Yields
+    ------
+    None
+        While this lasts.
+
+    Raises
+    ------
+    ResultError
+        If another process makes it, or nothing can be written there.
+    """
+    folder = _absolute(folder)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_place(folder, again=again))
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
 
 
 def save_result(
@@ -313,12 +346,23 @@ def save_result(
     Raises
     ------
     ResultError
-        If the folder exists and may not be replaced, cannot be written, or the result
-        does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
+        If the folder exists and may not be replaced, cannot be written, another program is making
+        it, or the result does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
     """
     _check(result)
     inputs = [entry["path"] for entry in result.info.inputs if "path" in entry]
     folder = check_destination(folder, overwrite, inputs=inputs)
+    with alone_in(folder, again=True):  # a run that saves its result holds the place already
+        _save(result, folder, overwrite, report_html)
+    return folder
+
+
+def _save(
+    result: Result,
+    folder: Path,
+    overwrite: bool,
+    report_html: str | Callable[[Result], str] | None,
+) -> None:
     partial = partial_folder(folder)
     made = not partial.exists()
     before = set() if made else {path.name for path in partial.iterdir()}
@@ -335,7 +379,6 @@ def save_result(
         if isinstance(error, OSError):
             raise cannot_write(folder, error) from error
         raise
-    return folder
 
 
 def _write_files(
