@@ -616,13 +616,12 @@ def evaluate(
     """
     import json
 
-    from cocuyo.core import SettingsError
+    from cocuyo.core import check_frame_rate
     from cocuyo.evaluation import evaluate as score
     from cocuyo.io import read_mask
 
-    if frame_rate_hz is not None and not 0 < frame_rate_hz < float("inf"):
-        msg = f"--frame-rate is {frame_rate_hz}; give a positive number of frames per second."
-        raise SettingsError(msg)
+    if frame_rate_hz is not None:
+        check_frame_rate(frame_rate_hz, "--frame-rate says")
     predicted, true = _read_regions_to_compare(prediction, truth, frame_rate_hz)
     scores = score(
         predicted,
