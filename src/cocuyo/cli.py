@@ -2682,6 +2682,8 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     from cocuyo.pipeline import load_model
 
     training = _training()
+    from cocuyo.training.curated import check_taught
+
     model = load_model(model_name)
     if model.verifier is None:
         msg = f"The model {model_name} has no verifier that could be taught."
@@ -2689,6 +2691,10 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     if Path(out).exists():
         msg = f"{out} exists; choose another folder with --out."
         raise ModelError(msg)
+    for folder in results:  # all of them first: each lesson takes minutes
+        result = load_result(folder)
+        check_taught(result, read_edits(folder), folder)
+        reopen_recording(result, folder)
     lessons = []
     for folder in results:
         result, edits = load_result(folder), read_edits(folder)

@@ -4,6 +4,7 @@ import errno
 import html
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -581,7 +582,46 @@ def _load(folder: Path, *, in_memory: bool) -> Result:
             "update cocuyo."
         )
         raise ResultError(msg)
-    return read_result_file(folder / "result.h5", _run_info(record, folder), in_memory=in_memory)
+    info = _run_info(record, folder)
+    _check_numbers(record, folder)
+    result = read_result_file(folder / "result.h5", info, in_memory=in_memory)
+    held = {
+        "n_frames": result.n_frames,
+        "frame_shape": list(result.rois.frame_shape),
+        "n_candidates": len(result.rois),
+    }
+    for name, value in held.items():
+        if record.get(name, value) != value:
+            raise _damaged(folder, f"{name} is {record[name]}, and result.h5 holds {value}")
+    return result
+
+
+def _damaged(folder: Path, what: str) -> ResultError:
+    return ResultError(f"{folder / RUN_FILE} is damaged: {what}. Run the recording again.")
+
+
+def _check_numbers(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuse numbers of ``run.json`` that no run can have written; absent ones are of old files."""
+    for name in ("n_frames", "n_candidates", "n_accepted"):
+        value = record.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise _damaged(folder, f"{name} is {value!r}")
+    for name in ("frame_rate_hz", "pixel_size_um", "diameter_px"):
+        value = record.get(name)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise _damaged(folder, f"{name} is {value!r}")
+    spent = record.get("timings_s", {})
+    if not isinstance(spent, dict):
+        raise _damaged(folder, "timings_s is no table")
+    for name, value in {"peak_memory_mb": record.get("peak_memory_mb"), **spent}.items():
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise _damaged(folder, f"{name} is {value!r}")
+    if record.get("n_accepted", 0) > record.get("n_candidates", record.get("n_accepted", 0)):
+        raise _damaged(folder, "more neurons than candidates")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:
