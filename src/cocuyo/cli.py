@@ -51,22 +51,35 @@ EXIT_TERMINATED = 143
 # ---------------------------------------------------------------------------------------------
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    from cocuyo.core import Terminated
-
-    raise Terminated
-
-
 @contextmanager
-def _sigterm_ends_cleanly() -> Iterator[None]:
+def _signals_end_cleanly() -> Iterator[list[int]]:
+    """Turn Ctrl-C and SIGTERM into exceptions, and give the list of the signals that came.
+
+    A library may turn the exception into another one, as what is interrupted while it is imported
+    becomes an `ImportError`; the list tells that the end was asked for all the same.
+    """
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-    before = signal.signal(signal.SIGTERM, _terminate)
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        asked.append(signum)
+        if signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        from cocuyo.core.errors import Terminated  # only now: it loads SciPy
+
+        raise Terminated
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, end) for number in numbers}
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _one_line(text: object) -> str:
@@ -99,8 +112,9 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     int
         The exit status: 0, 1, 2, 130 or 143, as the module says.
     """
+    asked: list[int] = []
     try:
-        with _sigterm_ends_cleanly(), warnings.catch_warnings():
+        with _signals_end_cleanly() as asked, warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = cli.main(
                 args=None if arguments is None else list(arguments),
@@ -113,14 +127,21 @@ def run_command_line(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt) as error:
         from cocuyo.core import Terminated
 
-        if isinstance(error, Terminated) or isinstance(error.__cause__, Terminated):
-            print("cocuyo: ended on request.", file=sys.stderr)
-            return EXIT_TERMINATED
-        print("cocuyo: stopped.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        cause = error if isinstance(error, KeyboardInterrupt) else error.__cause__
+        return _say_stopped(terminated=isinstance(cause, Terminated))
     except Exception as error:
+        if asked:
+            return _say_stopped(terminated=asked[-1] == signal.SIGTERM)
         return _report_failure(error)
     return status if isinstance(status, int) else 0
+
+
+def _say_stopped(*, terminated: bool) -> int:
+    if terminated:
+        print("cocuyo: ended on request.", file=sys.stderr)
+        return EXIT_TERMINATED
+    print("cocuyo: stopped.", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 def _report_failure(error: Exception) -> int:
@@ -595,13 +616,12 @@ def evaluate(
     """
     import json
 
-    from cocuyo.core import SettingsError
+    from cocuyo.core import check_frame_rate
     from cocuyo.evaluation import evaluate as score
     from cocuyo.io import read_mask
 
-    if frame_rate_hz is not None and not 0 < frame_rate_hz < float("inf"):
-        msg = f"--frame-rate is {frame_rate_hz}; give a positive number of frames per second."
-        raise SettingsError(msg)
+    if frame_rate_hz is not None:
+        check_frame_rate(frame_rate_hz, "--frame-rate says")
     predicted, true = _read_regions_to_compare(prediction, truth, frame_rate_hz)
     scores = score(
         predicted,
@@ -2686,6 +2706,8 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     from cocuyo.pipeline import load_model
 
     training = _training()
+    from cocuyo.training.curated import check_taught
+
     model = load_model(model_name)
     if model.verifier is None:
         msg = f"The model {model_name} has no verifier that could be taught."
@@ -2693,6 +2715,10 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     if Path(out).exists():
         msg = f"{out} exists; choose another folder with --out."
         raise ModelError(msg)
+    for folder in results:  # all of them first: each lesson takes minutes
+        result = load_result(folder)
+        check_taught(result, read_edits(folder), folder)
+        reopen_recording(result, folder)
     lessons = []
     for folder in results:
         result, edits = load_result(folder), read_edits(folder)

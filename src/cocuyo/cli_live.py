@@ -20,7 +20,7 @@ from cocuyo.core import ProgressCallback, RecordingError, Result, ResultError, S
 from cocuyo.io import check_destination, file_identity, work_folder
 from cocuyo.io.live import GrowingFolder, GrowingTiff, LiveSource, Replay
 from cocuyo.io.livefolder import LiveFolder, live_folder, read_record
-from cocuyo.io.results import RUN_FILE, remove
+from cocuyo.io.results import RUN_FILE, alone_in, remove
 from cocuyo.io.spool import FRAMES_FILE, TIMES_FILE
 from cocuyo.io.streams import is_stream, open_stream
 from cocuyo.pipeline import with_inputs
@@ -100,8 +100,25 @@ def run_live(
         Makes a context manager that gives a progress callback.
     stream : file, optional
         Where the dashboard is shown; stderr by default.
+
+    Raises
+    ------
+    ResultError
+        If another program records into the same folder, or something else is in the way.
     """
     path = live_folder(request.folder)
+    with alone_in(path):
+        _record_and_complete(path, request, summary=summary, progress=progress, stream=stream)
+
+
+def _record_and_complete(
+    path: Path,
+    request: LiveRequest,
+    *,
+    summary: Callable[[Result, Path], str],
+    progress: Callable[[], Any],
+    stream: TextIO | None,
+) -> None:
     record = read_record(path)
     if record is not None and _is_complete(request.folder, record):
         _tidy(path, record, request)

@@ -330,6 +330,18 @@ def test_a_killed_recording_goes_on_and_loses_nothing(start, connect, expected_s
     expect_equal(tmp_path / "s", expected_srname)
 
 
+@posix
+def test_a_second_recording_into_the_same_folder_is_refused(start, connect, cocuyo, tmp_path):
+    program = begin_recording(start, connect, tmp_path, n_first=10)
+    spool = tmp_path / "s.live" / "frames.times"
+    words = ("live", "tcp://127.0.0.1:0", "--preset", "srname", "--out", tmp_path / "s")
+    outcome = cocuyo(*words, *KNOWN[2:])
+    assert outcome.status == 1
+    assert f"Another cocuyo (process {program.pid} on " in outcome.error
+    assert spool.stat().st_size == 24 * 10
+    assert program.poll() is None
+
+
 @pytest.mark.slow
 @posix
 def test_a_killed_recording_can_be_completed_as_it_is(start, connect, cocuyo, tmp_path):

@@ -166,7 +166,7 @@ def test_a_killed_run_leaves_nothing_that_looks_finished_and_a_second_run_works(
 ):
     status, _, _ = stop_run(signal.SIGKILL, "while the page is made")
     assert status == -signal.SIGKILL
-    assert names_in(tmp_path) == ["slice.cocuyo.partial", "slice.tif"]
+    assert names_in(tmp_path) == [".slice.cocuyo.lock", "slice.cocuyo.partial", "slice.tif"]
     partial = tmp_path / "slice.cocuyo.partial"
     assert "is unfinished" in refused("evaluate", partial, "--truth", partial)
     expect_a_second_run_works(run, look, recording)
@@ -241,6 +241,28 @@ def test_a_run_killed_in_its_first_pass_goes_on_there_and_gives_what_an_undistur
         assert found == (tmp_path / "undisturbed" / name).read_bytes()
 
 
+def test_a_second_run_of_the_same_result_is_refused_while_the_first_is_at_work(
+    start, run, refused, look, recording, tmp_path
+):
+    sign = tmp_path / "sign"
+    words = ("run", "--preset", "srname", recording, "--frame-rate", 10)
+    first = start("-c", WAITING, *STAGES["while traces are extracted"], sign, *words)
+    deadline = time.monotonic() + 60
+    while not sign.exists():
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    sign.unlink()
+    before = names_in(tmp_path / "slice.cocuyo.partial" / "work")
+    said = refused(*words)
+    assert f"Another cocuyo (process {first.pid} on " in said
+    assert f"is making {recording.with_suffix('.cocuyo')} just now; wait until it has" in said
+    assert names_in(tmp_path / "slice.cocuyo.partial" / "work") == before
+    first.kill()  # which leaves its lock file, and holds nobody up
+    first.wait()
+    expect_a_second_run_works(run, look, recording)
+
+
 @pytest.fixture
 def pair(write_tiff, small):
     """Two recordings of one field."""
@@ -281,7 +303,7 @@ def test_a_run_killed_just_before_its_end_starts_again_too(
     stop_run, run, look, recording, tmp_path
 ):
     stop_run(signal.SIGKILL, "before the result takes its place")
-    assert names_in(tmp_path) == ["slice.cocuyo.partial", "slice.tif"]
+    assert names_in(tmp_path) == [".slice.cocuyo.lock", "slice.cocuyo.partial", "slice.tif"]
     expect_a_second_run_works(run, look, recording)
 
 

@@ -464,6 +464,18 @@ def test_the_curated_state_is_exported_for_other_programs(opened, folder):
     opened.wrong = [text for text in opened.wrong if "422" not in text]
 
 
+@pytest.mark.parametrize("width", [1400, 700])
+def test_messages_do_not_cover_the_trace(opened, width):
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.press("j", "r")
+    opened.wait_for_edits(1)
+    opened.page.select_option("#export", "labels")
+    opened.page.wait_for_selector("text=Written:")
+    toast = opened.page.locator(".toast").last.bounding_box()
+    trace = opened.page.locator("#plot").bounding_box()
+    assert toast["y"] + toast["height"] <= trace["y"] or toast["y"] >= trace["y"] + trace["height"]
+
+
 def test_help_lists_the_keys_and_closes(opened):
     opened.press("?")
     assert "next suspect" in opened.text("#keys")

@@ -77,6 +77,31 @@ def test_a_request_to_end_is_status_143_and_leaves_the_handler_as_it_was(command
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it.")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_that_a_library_turns_into_another_error_is_a_stop(number, status, command, capsys):
+    def load():
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt as error:
+            msg = "initialization failed"
+            raise ImportError(msg) from error
+
+    before = signal.getsignal(number)
+    assert command(load)() == status
+    assert capsys.readouterr().err.count("\n") == 1
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without asking it.")
+def test_ctrl_c_stays_ignored_where_it_is(command):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert command(lambda: os.kill(os.getpid(), signal.SIGINT))() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     "arguments", [["nonsense"], ["inspect"], ["inspect", "x", "--frames", "a"]]
 )

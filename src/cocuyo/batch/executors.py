@@ -66,6 +66,10 @@ class Executor(Protocol):
         """Count the recordings that can be analysed at the same time, as far as is known."""
         ...
 
+    def notices(self) -> list[str]:
+        """Give what the user should know of those who do the work, each once."""
+        ...
+
     def cancel(self) -> None:
         """End what runs and forget what waits."""
         ...
@@ -243,6 +247,16 @@ class LocalExecutor:
         """
         return self._n_processes
 
+    def notices(self) -> list[str]:
+        """Give what the user should know of those who do the work.
+
+        Returns
+        -------
+        list of str
+            Nothing: this machine is there.
+        """
+        return []
+
     def cancel(self) -> None:
         """End what runs and forget what waits."""
         self._waiting.clear()
@@ -331,7 +345,9 @@ class DaskExecutor:
     address : str or cluster
         Address of the scheduler (``tcp://...``), or a cluster object of `distributed`.
     refused : callable, optional
-        Says why no worker will ever come; empty while there is hope.
+        Called every now and then: says why no worker will ever come; empty while there is hope.
+    notices : callable, optional
+        Gives what the user should know of the workers, each once.
     timeout_s : float
         How long to wait for the scheduler when connecting, in seconds.
 
@@ -344,9 +360,15 @@ class DaskExecutor:
     """
 
     def __init__(
-        self, address: Any, *, refused: Callable[[], str] = str, timeout_s: float = 20.0
+        self,
+        address: Any,
+        *,
+        refused: Callable[[], str] = str,
+        notices: Callable[[], list[str]] = list,
+        timeout_s: float = 20.0,
     ) -> None:
         self._refused = refused
+        self._notices = notices
         try:
             from distributed import Client
         except ImportError as error:
@@ -442,6 +464,16 @@ class DaskExecutor:
                 workers = self._client.scheduler_info(n_workers=-1).get("workers", {})
                 self._n_slots = int(sum(worker["nthreads"] for worker in workers.values()))
         return self._n_slots
+
+    def notices(self) -> list[str]:
+        """Give what the user should know of the workers.
+
+        Returns
+        -------
+        list of str
+            Each once.
+        """
+        return self._notices()
 
     def cancel(self) -> None:
         """End what runs, forget what waits and let the cluster go."""

@@ -1,12 +1,11 @@
 """One batch at a time in a folder: a lock that the system frees when its holder ends."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from cocuyo.core import ResultError
+from cocuyo.io.lock import try_lock
 
 
 @contextmanager
@@ -29,31 +28,10 @@ def hold_folder(folder: Path) -> Iterator[None]:
         If another process holds it.
     """
     with (folder / ".lock").open("a+b") as file:
-        if not _lock(file):
+        if not try_lock(file):
             msg = (
                 f"Another cocuyo batch is at work in {folder}; wait for it, or choose another "
                 "folder with --out."
             )
             raise ResultError(msg)
         yield
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock a file; True too where the file system knows no locks."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        file.seek(0)
-        try:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    with suppress(OSError):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-    return True

@@ -391,6 +391,7 @@ def _serve(book: _Book, executor: Executor, started: float, show: Show) -> None:
         for outcome in executor.wait(0.5):
             _take(book, executor, outcome.name, outcome.record)
             fresh = True
+        book.news += executor.notices()
         now = time.monotonic()
         show(book.snapshot(executor, now - started))
         if fresh and now - written > _PAGES_S:

@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from cocuyo.core import MissingExtraError, SettingsError
 
 _SHARE_USED = 0.9  # of the memory that is there: the rest is for what else runs
 _SLURM_JOBS, _SLURM_TIME = 4, "4:00:00"
+_LOOK_S, _ASK_AGAIN_S = 5.0, 20.0  # between looks at the jobs, and after one was refused
+_TRIES_ALONE = 4  # in about a minute; then SLURM is believed that no job will come
 _SLURM_LEAST_MB, _SLURM_FACTOR = 2000.0, 1.5  # Dask's worker, and what an estimate may be wrong by
 
 
@@ -184,10 +187,10 @@ def open_workplace(place: Workplace, folder: Path) -> Iterator[Executor]:
         with _quiet_dask():
             yield executor
     elif place.slurm:
-        jobs = _Submissions()
+        jobs = _Submissions(place.n_at_once)
         logs = folder / RECORDS / "slurm"
         with _start_slurm(place, place.slurm, logs, jobs) as cluster, _quiet_dask():
-            yield DaskExecutor(cluster, refused=jobs.refused)
+            yield DaskExecutor(cluster, refused=jobs.watch, notices=jobs.notices)
     else:
         yield LocalExecutor(place.n_at_once, place.memory_mb)
 
@@ -208,15 +211,74 @@ def _quiet_dask() -> Iterator[None]:
 
 
 class _Submissions:
-    """What SLURM said to the jobs that were handed in."""
+    """Keeps as many jobs of SLURM as were wished, as far as SLURM takes them.
 
-    def __init__(self) -> None:
+    A job that ends before the work does is asked for again, and so is one that was refused, since
+    limits are often on jobs at the same time; meanwhile the work goes on with those there are.
+
+    Parameters
+    ----------
+    n_wished : int
+        Jobs to keep.
+    """
+
+    def __init__(self, n_wished: int) -> None:
+        self._n_wished = n_wished
+        self._cluster: Any = None
         self._n_taken = 0
+        self._turned_away: list[Any] = []
         self._reason = ""
+        self._notices: list[str] = []
+        self._told = False
+        self._n_alone = 0
+        self._busy = False
+        self._next_s = 0.0
 
-    def refused(self) -> str:
-        """Say why no job was taken; empty once one was, since others may come to their turn."""
-        return "" if self._n_taken else self._reason
+    def keep(self, cluster: Any) -> None:
+        """Say which cluster the jobs are for."""
+        self._cluster = cluster
+        while len(cluster.worker_spec) < self._n_wished:
+            cluster.worker_spec.update(cluster.new_worker_spec())
+
+    def watch(self) -> str:
+        """Ask for jobs that are not there, and say why none will ever come; empty while some may.
+
+        To be called every now and then; it does not wait for SLURM's answer.
+        """
+        if self._cluster is not None and not self._busy and time.monotonic() >= self._next_s:
+            self._busy = True
+            self._cluster.loop.add_callback(self._ask)
+        none_ever = not self._n_taken and self._reason
+        return self._reason if none_ever or self._n_alone >= _TRIES_ALONE else ""
+
+    def notices(self) -> list[str]:
+        """Give what the user should know, each once."""
+        notices, self._notices = self._notices, []
+        return notices
+
+    async def _ask(self) -> None:
+        """Hand in the jobs that are missing; on the loop of the cluster."""
+        cluster = self._cluster
+        try:
+            for name, job in list(cluster.workers.items()):
+                if job in self._turned_away:
+                    del cluster.workers[name]
+                    cluster._created.discard(job)  # it cannot be closed
+            self._turned_away.clear()
+            with suppress(RuntimeError, OSError):  # `watched` has noted what SLURM said
+                await cluster._correct_state()
+            refused = bool(self._turned_away)
+            n = sum(job not in self._turned_away for job in cluster.workers.values())
+            self._n_alone = self._n_alone + 1 if refused and not n else 0
+            if refused and n and not self._told:
+                self._told = True
+                self._notices.append(
+                    f"{self._reason}. The batch goes on with {n} of {self._n_wished} jobs and asks "
+                    "for the others again"
+                )
+            self._next_s = time.monotonic() + (_ASK_AGAIN_S if refused else _LOOK_S)
+        finally:
+            self._busy = False
 
     def watched(self, job: Any) -> Any:
         """Make a kind of job that notes here how its submission ended."""
@@ -225,7 +287,8 @@ class _Submissions:
             try:
                 said = await job._submit_job(one, script)
             except (RuntimeError, OSError) as error:
-                self._reason = _refusal(error)
+                self._reason = _refusal(error, more=self._n_taken > 0)
+                self._turned_away.append(one)
                 raise
             self._n_taken += 1
             return said
@@ -233,7 +296,7 @@ class _Submissions:
         return type(job.__name__, (job,), {"_submit_job": submit})
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: Exception, *, more: bool) -> str:
     if isinstance(error, FileNotFoundError):
         return (
             "SLURM's sbatch is not found on this machine; start the batch on a login node of the "
@@ -243,6 +306,8 @@ def _refusal(error: Exception) -> str:
     lines = str(error).partition("stderr:")[2].splitlines()
     said = [re.sub("^sbatch: (error: |fatal: )?", "", line.strip()) for line in lines]
     words = "; ".join(line for line in said if line) or str(error)
+    if more:
+        return f"SLURM takes no more jobs ({words.rstrip('.')})"
     return (
         f"SLURM takes no such job ({words.rstrip('.')}). Look at --partition, --account, --time, "
         "--threads, --memory, --gpus and --slurm-option"
@@ -279,7 +344,7 @@ def _start_slurm(
             job_name="cocuyo",
         )
     try:
-        cluster.adapt(minimum_jobs=place.n_at_once, maximum_jobs=place.n_at_once, interval="5s")
+        jobs.keep(cluster)
         yield cluster
     finally:
         # Jobs end by themselves when their scheduler has gone; a job that was never taken cannot be

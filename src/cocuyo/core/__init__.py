@@ -26,7 +26,15 @@ from cocuyo.core.population import (
 from cocuyo.core.progress import Cancelled, Progress, ProgressCallback, ignore_progress
 from cocuyo.core.quality import Quality
 from cocuyo.core.randomness import stream
-from cocuyo.core.recording import ArrayMovie, Movie, PartOfMovie, Recording, read_rows
+from cocuyo.core.recording import (
+    FRAME_RATE_LIMITS_HZ,
+    ArrayMovie,
+    Movie,
+    PartOfMovie,
+    Recording,
+    check_frame_rate,
+    read_rows,
+)
 from cocuyo.core.regions import Periods, Regions
 from cocuyo.core.result import (
     FLAG_FLASH,
@@ -52,6 +60,8 @@ from cocuyo.core.suspects import (
 )
 
 __all__ = [
+    "FRAME_RATE_LIMITS_HZ",
+    "check_frame_rate",
     "FLAG_FLASH",
     "FLAG_INVALID",
     "FLAG_UNPLACED",

@@ -9,6 +9,34 @@ import numpy as np
 from cocuyo.core.arrays import AnyArray, TimeArray
 from cocuyo.core.errors import MissingFrameRateError, RecordingError
 
+FRAME_RATE_LIMITS_HZ = (1e-4, 1e4)
+"""Outside them a rate is a slip of the unit: the fastest cameras take some thousand frames per
+second, the slowest time lapses one in some hours."""
+
+
+def check_frame_rate(rate_hz: float, what: str) -> None:
+    """Refuse a rate that no camera has.
+
+    Parameters
+    ----------
+    rate_hz : float
+        Frames per second.
+    what : str
+        Beginning of the message: who says so.
+
+    Raises
+    ------
+    RecordingError
+        If it lies outside `FRAME_RATE_LIMITS_HZ`.
+    """
+    low, high = FRAME_RATE_LIMITS_HZ
+    if not low <= rate_hz <= high:
+        msg = (
+            f"{what} {rate_hz:.6g} frames per second; recordings have {low:g} to {high:g}. "
+            "Check the unit: rates are in Hz, times in seconds."
+        )
+        raise RecordingError(msg)
+
 
 @runtime_checkable
 class Movie(Protocol):
@@ -160,6 +188,8 @@ class Recording:
             if value is not None and not (np.isfinite(value) and value > 0):
                 msg = f"{field} is {value}; it must be a positive number."
                 raise RecordingError(msg)
+        if self.frame_rate_hz is not None:
+            check_frame_rate(self.frame_rate_hz, "The frame rate is given as")
         if self.timestamps_s is not None:
             times = np.asarray(self.timestamps_s)
             if times.shape != (self.n_frames,):
@@ -171,6 +201,8 @@ class Recording:
             if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
                 msg = "Timestamps must be finite and rise from frame to frame."
                 raise RecordingError(msg)
+            if len(times) > 1:
+                check_frame_rate(float(1 / np.median(np.diff(times))), "The timestamps say")
 
     @classmethod
     def from_array(

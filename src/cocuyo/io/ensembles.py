@@ -12,6 +12,7 @@ from cocuyo.core import PopulationAnalysis, RecordingError, ResultError, TimeArr
 from cocuyo.io.atomic import write_json
 from cocuyo.io.results import (
     FolderKind,
+    alone_in,
     cannot_write,
     check_destination,
     partial_folder,
@@ -97,28 +98,30 @@ def save_ensembles(
     Raises
     ------
     ResultError
-        If the folder exists and may not be replaced, or cannot be written.
+        If the folder exists and may not be replaced, cannot be written, or another program is
+        making it.
     """
     folder = check_ensembles(folder, overwrite, inputs=inputs)
-    partial = partial_folder(folder)
-    try:
-        if partial.exists():  # of a run that was killed: check_destination knows it as ours
-            remove(partial)
-        partial.mkdir(parents=True)
-        start = {"format": ENSEMBLES.format, "format_version": FORMAT_VERSION}
-        write_json(partial / ENSEMBLES.record, {**start, "status": "partial"})
-        _write_tables(partial, analysis, ids)
-        (partial / "ensembles.html").write_text(
-            page, encoding="utf-8", errors="replace", newline="\n"
-        )
-        complete = {**start, "status": "complete", **record, **_numbers(analysis)}
-        write_json(partial / ENSEMBLES.record, complete)
-        put_in_place(partial, folder)
-    except BaseException as error:
-        _take_back(partial)
-        if isinstance(error, OSError):
-            raise cannot_write(folder, error) from error
-        raise
+    with alone_in(folder):
+        partial = partial_folder(folder)
+        try:
+            if partial.exists():  # of a run that was killed: check_destination knows it as ours
+                remove(partial)
+            partial.mkdir(parents=True)
+            start = {"format": ENSEMBLES.format, "format_version": FORMAT_VERSION}
+            write_json(partial / ENSEMBLES.record, {**start, "status": "partial"})
+            _write_tables(partial, analysis, ids)
+            (partial / "ensembles.html").write_text(
+                page, encoding="utf-8", errors="replace", newline="\n"
+            )
+            complete = {**start, "status": "complete", **record, **_numbers(analysis)}
+            write_json(partial / ENSEMBLES.record, complete)
+            put_in_place(partial, folder)
+        except BaseException as error:
+            _take_back(partial)
+            if isinstance(error, OSError):
+                raise cannot_write(folder, error) from error
+            raise
     return folder
 
 

@@ -18,6 +18,7 @@ from cocuyo.io.nwb import ExternalMovie, NwbMetadata, write_nwb
 from cocuyo.io.results import (
     MAX_ROIS,
     FolderKind,
+    alone_in,
     cannot_write,
     check_destination,
     check_writable,
@@ -220,7 +221,8 @@ def export_result(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind.is_folder:
-            _write_folder(path, shown, kind, to, options)
+            with alone_in(path):
+                _write_folder(path, shown, kind, to, options)
         else:
             with write_atomically(path) as temporary:
                 kind.write(temporary, shown, options)

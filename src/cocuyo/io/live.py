@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from cocuyo.core import AnyArray, Recording, RecordingError
+from cocuyo.core import AnyArray, Recording, RecordingError, check_frame_rate
 from cocuyo.io.folders import (
     MOVIE_SUFFIXES,
     FolderReader,
@@ -22,7 +22,7 @@ from cocuyo.io.folders import (
     recording_files,
 )
 from cocuyo.io.readers import Choice
-from cocuyo.io.recordings import check_rate, choose_stated
+from cocuyo.io.recordings import choose_stated
 from cocuyo.io.sources import PICTURE_SUFFIXES, TIFF_SUFFIXES, Source, to_grey
 from cocuyo.io.tiff import Chain, open_tiff, walk_pages
 
@@ -388,7 +388,7 @@ def _facts(
     source: Source, path: Path, frame_rate_hz: float | None, pixel_size_um: float | None
 ) -> LiveFacts:
     if frame_rate_hz is not None:
-        check_rate(frame_rate_hz, "The frame rate is given as")
+        check_frame_rate(frame_rate_hz, "The frame rate is given as")
     rate, _, rate_notes = choose_stated(
         frame_rate_hz, source.frame_rate_hz, source.frame_rate_origin, "frame rate", "Hz"
     )

@@ -20,6 +20,7 @@ from cocuyo.io.sources import Source, natural_key, plausible_rate
 from cocuyo.io.timestamps import read_timestamps
 
 _V3_MOVIE = re.compile(r"msCam(\d+)\.avi", re.IGNORECASE)
+_V3_BEHAVIOUR = re.compile(r"behavCam(\d+)\.avi", re.IGNORECASE)
 _V4_MOVIE = re.compile(r"(\d+)\.avi", re.IGNORECASE)
 _MAX_RATE_DIFFERENCE = 0.1  # between what was asked of the camera and the times of the frames
 
@@ -62,7 +63,8 @@ class MiniscopeReader(Reader):
         rate = _rate(metadata)
         times, origin = None, ""
         if folder.times is not None:
-            times = _read_times(folder.times, source.n_promised, notes)
+            camera = _camera_of_names(folder)
+            times = _read_times(folder.times, source.n_promised, notes, camera=camera)
             origin = f"{folder.times.name} of the Miniscope"
         if times is not None:
             measured = plausible_rate(float(1 / np.median(np.diff(times))))
@@ -213,10 +215,27 @@ def _rate(metadata: dict[str, Any]) -> float | None:
     return plausible_rate(float(number[1])) if number else None
 
 
-def _read_times(path: Path, n_frames: int, notes: list[str]) -> TimeArray | None:
+def _camera_of_names(folder: _Folder) -> int | None:
+    """Take the number of the camera from the names of the movies, where it can be known.
+
+    The numbers of version 3 count the movies of a camera from 1. A single movie beside a single one
+    of the behaviour camera with another number bears that of its camera.
+    """
+    if folder.version != 3 or len(folder.movies) != 1:
+        return None
+    names = [file.name for file in folder.movies[0].parent.iterdir()]
+    others = [int(found[1]) for found in map(_V3_BEHAVIOUR.fullmatch, names) if found]
+    own = _V3_MOVIE.fullmatch(folder.movies[0].name)
+    assert own is not None
+    return int(own[1]) if len(others) == 1 and others[0] != int(own[1]) else None
+
+
+def _read_times(
+    path: Path, n_frames: int, notes: list[str], *, camera: int | None
+) -> TimeArray | None:
     """Read the times of the frames; None, with a note, where they cannot be those."""
     try:
-        times = read_timestamps(path, n_frames)
+        times = read_timestamps(path, n_frames, camera=camera)
     except RecordingError as error:
         notes.append(f"The times of the frames are not used: {error}")
         return None

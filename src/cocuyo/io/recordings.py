@@ -17,6 +17,7 @@ from cocuyo.core import (
     RecordingError,
     TimeArray,
     TruncatedRecordingError,
+    check_frame_rate,
 )
 from cocuyo.io.folders import join_sources
 from cocuyo.io.readers import Choice, describe_unknown, find_reader, open_file, read_head
@@ -25,8 +26,6 @@ from cocuyo.io.sources import Source, decode_picture, natural_key
 PathLike = str | Path
 
 _MAX_DIFFERENCE = 0.01  # of a rate or pixel size before a note says that user and file differ
-# Outside it a rate is a slip of the unit; the fastest cameras take some thousand frames per second.
-_RATE_RANGE_HZ = (1e-4, 1e4)
 
 
 # --- Opening -----------------------------------------------------------------------------------
@@ -58,30 +57,6 @@ def _open_source(
     name = resolved.name if resolved.is_dir() else resolved.stem
     name = name.removesuffix(".zarr").removesuffix(".ome") or "recording"
     return source, tuple(str(p) for p in paths), name
-
-
-def check_rate(rate_hz: float, what: str) -> None:
-    """Refuse a rate that no camera has.
-
-    Parameters
-    ----------
-    rate_hz : float
-        Frames per second.
-    what : str
-        Beginning of the message: who says so.
-
-    Raises
-    ------
-    RecordingError
-        If it lies outside the range.
-    """
-    low, high = _RATE_RANGE_HZ
-    if not low <= rate_hz <= high:
-        msg = (
-            f"{what} {rate_hz:.6g} frames per second; recordings have {low:g} to {high:g}. "
-            "Check the unit: rates are in Hz, times in seconds."
-        )
-        raise RecordingError(msg)
 
 
 def _frame_range(
@@ -206,7 +181,7 @@ def _open(
     )
     diameter, _, _ = choose_stated(diameter_um, None, "", "diameter", "µm")
     if frame_rate_hz is not None:
-        check_rate(frame_rate_hz, "The frame rate is given as")
+        check_frame_rate(frame_rate_hz, "The frame rate is given as")
     times = None
     if timestamps is not None:
         times = _take_times(timestamps, start, stop, n_all)
@@ -260,7 +235,7 @@ def _take_times(
         )
         raise RecordingError(msg)
     if len(times) > 1:
-        check_rate(float(1 / np.median(np.diff(times))), f"{label}: the times say")
+        check_frame_rate(float(1 / np.median(np.diff(times))), f"{label}: the times say")
     return times
 
 

@@ -344,15 +344,16 @@ def read_map_file(path: Path) -> ResultMaps:
     """
     with _result_file(path) as file:
         rois = _read_rois(file)
-        pixel_size = file.attrs.get("pixel_size_um")
         return ResultMaps(
             rois=rois,
             n_events=_take(file, "rois/n_events", np.int32, (len(rois),)),
             probability=_take(file, "images/probability", np.float32, rois.frame_shape),
             projections=_read_projections(file, rois.frame_shape),
             valid=_take(file, "images/valid", np.bool_, rois.frame_shape),
-            frame_rate_hz=float(file.attrs["frame_rate_hz"]),
-            pixel_size_um=None if pixel_size is None else float(pixel_size),
+            frame_rate_hz=_positive(file, "frame_rate_hz"),
+            pixel_size_um=_positive(file, "pixel_size_um")
+            if "pixel_size_um" in file.attrs
+            else None,
             name=str(file.attrs["name"]),
         )
 
@@ -401,6 +402,14 @@ def _take(file: Any, name: str, dtype: type, shape: tuple[int, ...]) -> Any:
     return data
 
 
+def _positive(file: Any, name: str) -> float:
+    value = float(file.attrs[name])
+    if not (np.isfinite(value) and value > 0):
+        msg = f"{name} is {value}"
+        raise ValueError(msg)
+    return value
+
+
 def _read_rois(file: Any) -> RoiSet:
     rows, columns = (int(n) for n in file.attrs["frame_shape"])
     ids = _read_strings(file, "rois/id")
@@ -418,6 +427,9 @@ def _read_rois(file: Any) -> RoiSet:
         or x.max() >= columns
     ):
         msg = "rois/pixels are out of order or outside the frame"
+        raise ValueError(msg)
+    if min(rows, columns) < 1:
+        msg = f"frames of {rows} x {columns} pixels cannot be"
         raise ValueError(msg)
     indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=n_rois))])
     footprints = sparse.csr_array(
@@ -476,6 +488,9 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
     rows, columns = rois.frame_shape
     times = np.asarray(file["time_s"][()], np.float64)
     n_rois, n_frames = len(rois), len(times)
+    if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+        msg = "the times of the frames are not finite or do not rise"
+        raise ValueError(msg)
 
     def take(name: str, dtype: type, shape: tuple[int, ...]) -> Any:
         if left_at is None or shape != (n_rois, n_frames):
@@ -495,7 +510,6 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
     ):
         msg = "events name ROIs or frames that do not exist"
         raise ValueError(msg)
-    pixel_size = file.attrs.get("pixel_size_um")
     return Result(
         rois=rois,
         traces=Traces(
@@ -518,9 +532,9 @@ def _read(file: Any, info: RunInfo, left_at: Path | None) -> Result:
             deformation=_read_deformation(file),
         ),
         times_s=times,
-        frame_rate_hz=float(file.attrs["frame_rate_hz"]),
-        pixel_size_um=None if pixel_size is None else float(pixel_size),
-        diameter_px=float(file.attrs["diameter_px"]),
+        frame_rate_hz=_positive(file, "frame_rate_hz"),
+        pixel_size_um=_positive(file, "pixel_size_um") if "pixel_size_um" in file.attrs else None,
+        diameter_px=_positive(file, "diameter_px"),
         name=str(file.attrs["name"]),
         info=info,
         parts=_read_parts(file, rois, n_frames) if "recordings" in file else (),

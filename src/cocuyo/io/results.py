@@ -4,10 +4,11 @@ import errno
 import html
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from cocuyo.core import Result, ResultError, RunInfo, Terminated
 from cocuyo.io.atomic import write_json
 from cocuyo.io.edits import EDITS_FILE
 from cocuyo.io.imagej import write_roi_set, write_tiff
+from cocuyo.io.lock import hold_place
 from cocuyo.io.resultfile import (
     FORMAT,
     FORMAT_VERSION,
@@ -247,7 +249,8 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
     """Give a run a place for what it needs to go on after a kill, until its result is saved.
 
     The place is in the partial folder. An error or Ctrl-C takes the place away again, unless it was
-    there before; a request of the system to end (`Terminated`) is like a kill.
+    there before; a request of the system to end (`Terminated`) is like a kill. Meanwhile no other
+    program can make the same result.
 
     Parameters
     ----------
@@ -264,18 +267,49 @@ def work_folder(folder: str | Path, *, overwrite: bool = False) -> Iterator[Path
     Raises
     ------
     ResultError
-        If the result folder cannot be made there.
+        If the result folder cannot be made there, or another run is making it.
     """
-    made = not partial_folder(folder).exists()
-    partial = start_partial(folder, overwrite=overwrite)
-    try:
-        work = partial / WORK_FOLDER
-        work.mkdir(exist_ok=True)
-        yield work
-    except BaseException as error:
-        if made and not isinstance(error, Terminated):
-            remove(partial)
-        raise
+    with alone_in(folder):
+        made = not partial_folder(folder).exists()
+        partial = start_partial(folder, overwrite=overwrite)
+        try:
+            work = partial / WORK_FOLDER
+            work.mkdir(exist_ok=True)
+            yield work
+        except BaseException as error:
+            if made and not isinstance(error, Terminated):
+                remove(partial)
+            raise
+
+
+@contextmanager
+def alone_in(folder: str | Path, *, again: bool = False) -> Iterator[None]:
+    """Keep other programs from making the same folder at the same time.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder to be made.
+    again : bool, default: False
+        Pass where this very process holds it already.
+
+    Yields
+    ------
+    None
+        While this lasts.
+
+    Raises
+    ------
+    ResultError
+        If another process makes it, or nothing can be written there.
+    """
+    folder = _absolute(folder)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_place(folder, again=again))
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
 
 
 def save_result(
@@ -313,12 +347,23 @@ def save_result(
     Raises
     ------
     ResultError
-        If the folder exists and may not be replaced, cannot be written, or the result
-        does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
+        If the folder exists and may not be replaced, cannot be written, another program is making
+        it, or the result does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
     """
     _check(result)
     inputs = [entry["path"] for entry in result.info.inputs if "path" in entry]
     folder = check_destination(folder, overwrite, inputs=inputs)
+    with alone_in(folder, again=True):  # a run that saves its result holds the place already
+        _save(result, folder, overwrite, report_html)
+    return folder
+
+
+def _save(
+    result: Result,
+    folder: Path,
+    overwrite: bool,
+    report_html: str | Callable[[Result], str] | None,
+) -> None:
     partial = partial_folder(folder)
     made = not partial.exists()
     before = set() if made else {path.name for path in partial.iterdir()}
@@ -335,7 +380,6 @@ def save_result(
         if isinstance(error, OSError):
             raise cannot_write(folder, error) from error
         raise
-    return folder
 
 
 def _write_files(
@@ -538,7 +582,46 @@ def _load(folder: Path, *, in_memory: bool) -> Result:
             "update cocuyo."
         )
         raise ResultError(msg)
-    return read_result_file(folder / "result.h5", _run_info(record, folder), in_memory=in_memory)
+    info = _run_info(record, folder)
+    _check_numbers(record, folder)
+    result = read_result_file(folder / "result.h5", info, in_memory=in_memory)
+    held = {
+        "n_frames": result.n_frames,
+        "frame_shape": list(result.rois.frame_shape),
+        "n_candidates": len(result.rois),
+    }
+    for name, value in held.items():
+        if record.get(name, value) != value:
+            raise _damaged(folder, f"{name} is {record[name]}, and result.h5 holds {value}")
+    return result
+
+
+def _damaged(folder: Path, what: str) -> ResultError:
+    return ResultError(f"{folder / RUN_FILE} is damaged: {what}. Run the recording again.")
+
+
+def _check_numbers(record: Mapping[str, Any], folder: Path) -> None:
+    """Refuse numbers of ``run.json`` that no run can have written; absent ones are of old files."""
+    for name in ("n_frames", "n_candidates", "n_accepted"):
+        value = record.get(name, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise _damaged(folder, f"{name} is {value!r}")
+    for name in ("frame_rate_hz", "pixel_size_um", "diameter_px"):
+        value = record.get(name)
+        if value is not None and not (_is_number(value) and value > 0):
+            raise _damaged(folder, f"{name} is {value!r}")
+    spent = record.get("timings_s", {})
+    if not isinstance(spent, dict):
+        raise _damaged(folder, "timings_s is no table")
+    for name, value in {"peak_memory_mb": record.get("peak_memory_mb"), **spent}.items():
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise _damaged(folder, f"{name} is {value!r}")
+    if record.get("n_accepted", 0) > record.get("n_candidates", record.get("n_accepted", 0)):
+        raise _damaged(folder, "more neurons than candidates")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _run_info(record: Mapping[str, Any], folder: Path) -> RunInfo:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from cocuyo.core import MissingExtraError, RecordingError
+from cocuyo.core import FRAME_RATE_LIMITS_HZ, MissingExtraError, RecordingError
 from cocuyo.io.live import LiveFacts, LiveFrame
 from cocuyo.io.sources import plausible_pixel_size
 
@@ -30,7 +30,6 @@ _PREFIX = len(MAGIC) + 4
 _MAX_HEADER = 65536
 _TYPES = ("uint8", "uint16", "int16", "uint32", "int32", "float32")
 _SIDES = (8, 16384)
-_RATES_HZ = (1e-4, 1e4)
 _WAIT_S = 0.02
 _MAX_UNSENT = 2**22
 """Bytes that wait for a listener; one that reads more slowly is let go."""
@@ -239,9 +238,10 @@ def _read_start(header: dict[str, Any], given: tuple[float | None, float | None]
     if header.get("dtype") not in _TYPES:
         what = f"dtype is {header.get('dtype')!r}; it must be one of {', '.join(_TYPES)}"
         raise _BadMessage(what)
+    low, high = FRAME_RATE_LIMITS_HZ
     rate, size = header.get("frame_rate_hz"), header.get("pixel_size_um")
-    if rate is not None and not (_is_number(rate) and _RATES_HZ[0] <= rate <= _RATES_HZ[1]):
-        what = f"frame_rate_hz is {rate!r}; it must be a number of frames per second"
+    if rate is not None and not (_is_number(rate) and low <= rate <= high):
+        what = f"frame_rate_hz is {rate!r}; it must be a number of frames per second, {low:g} to {high:g}"
         raise _BadMessage(what)
     if size is not None and not (_is_number(size) and plausible_pixel_size(float(size))):
         what = f"pixel_size_um is {size!r}; it must be the side of a pixel in µm"

@@ -11,7 +11,9 @@ from cocuyo.core import AnyArray, RecordingError, TimeArray
 _MILLISECOND_WORDS = ("(ms)", "msec", "millisecond", "sysclock", "_ms", "[ms]")
 
 
-def read_timestamps(path: str | Path, n_frames: int | None = None) -> TimeArray:
+def read_timestamps(
+    path: str | Path, n_frames: int | None = None, *, camera: int | None = None
+) -> TimeArray:
     """Read the time of each frame from a text or CSV file.
 
     One number a line is a time in seconds. With several columns the header says which one is
@@ -25,6 +27,8 @@ def read_timestamps(path: str | Path, n_frames: int | None = None) -> TimeArray:
         The file.
     n_frames : int, optional
         Number of frames, which chooses the camera where the file has the times of several.
+    camera : int, optional
+        Its number in the file, which chooses where several have as many frames.
 
     Returns
     -------
@@ -34,7 +38,8 @@ def read_timestamps(path: str | Path, n_frames: int | None = None) -> TimeArray:
     Raises
     ------
     RecordingError
-        If the file cannot be read, or it is not clear which numbers are the times.
+        If the file cannot be read, or it is not clear which numbers are the times or which
+        camera's they are.
     """
     path = Path(path)
     try:
@@ -61,13 +66,30 @@ def read_timestamps(path: str | Path, n_frames: int | None = None) -> TimeArray:
     column = _time_column(table, names, path)
     if "camnum" in names and n_frames is not None:
         cameras = table[:, names.index("camnum")]
-        fitting = [camera for camera in np.unique(cameras) if np.sum(cameras == camera) == n_frames]
-        if len(fitting) == 1:
-            table = table[cameras == fitting[0]]
+        fitting = [int(c) for c in np.unique(cameras) if np.sum(cameras == c) == n_frames]
+        if fitting:
+            chosen = camera if camera in fitting else fitting[0]
+            if len(fitting) > 1 and camera not in fitting:
+                _check_alike([table[cameras == c, column] for c in fitting], fitting, path)
+            table = table[cameras == chosen]
     times = table[:, column]
     if column < len(names) and any(word in names[column] for word in _MILLISECOND_WORDS):
         times = times / 1000.0
     return times
+
+
+def _check_alike(times: list[TimeArray], cameras: list[int], path: Path) -> None:
+    """Refuse cameras of as many frames whose times differ; alike, those of any will do."""
+    # The clock of the first frame is often that of the program's start.
+    apart = max(np.abs(other[1:] - times[0][1:]).max(initial=0) for other in times[1:])
+    if apart <= 0.5 * np.median(np.diff(times[0])):
+        return
+    msg = (
+        f"{path} has the times of the cameras {', '.join(map(str, cameras))} with "
+        f"{len(times[0])} frames each, and nothing says which of them took this movie. Put the "
+        "times of the right one into a file of their own, and give it with --timestamps."
+    )
+    raise RecordingError(msg)
 
 
 def _cells(line: str) -> list[str]:

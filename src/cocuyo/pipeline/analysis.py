@@ -439,7 +439,7 @@ def kept_analysis(path: Path, *, key: str) -> Analysis | None:
     -------
     Analysis or None
         None where there is nothing to take up: no file, one of another recording or other
-        settings, or one that cannot be read.
+        settings, or one that cannot be read or holds what no pass can have found.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -456,9 +456,12 @@ def kept_analysis(path: Path, *, key: str) -> Analysis | None:
         )
         told = Deformation(**deformation) if deformation else None
         moved = Motion(**motion, deformation=told)
-        return Analysis(maps=Maps(**maps), motion=moved, **own)
+        found = Analysis(maps=Maps(**maps), motion=moved, **own)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
+    numbers = (found.maps.probability, found.maps.contrast, found.maps.noise, found.motion.shifts)
+    possible = found.n_steps >= 0 and all(np.isfinite(array).all() for array in numbers)
+    return found if possible else None
 
 
 def final_mask(analysis: Analysis, config: PipelineConfig) -> BoolArray:

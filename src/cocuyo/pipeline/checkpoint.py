@@ -13,6 +13,10 @@ from cocuyo.io import save_npz_atomic
 from cocuyo.pipeline.analysis import FirstPass
 from cocuyo.pipeline.stream import StreamState
 
+_COUNTS = ("n_frames", "n_pairs", "n_steps")
+_FINITE = ("_raw", "_sum", "_squares", "_votes", "probability_sum", "probability_max")
+"""Sums that are numbers whatever the frames hold."""
+
 
 def keep_first_pass(path: Path, first: FirstPass, stream: StreamState, *, key: str) -> None:
     """Write where a first pass stands.
@@ -45,7 +49,7 @@ def keep_first_pass(path: Path, first: FirstPass, stream: StreamState, *, key: s
     save_npz_atomic(path, arrays, compress=False)
 
 
-def take_up_first_pass(path: Path, first: FirstPass, *, key: str) -> bool:
+def take_up_first_pass(path: Path, first: FirstPass, *, key: str, n_frames: int) -> bool:
     """Put a first pass to where `keep_first_pass` left it.
 
     Parameters
@@ -57,12 +61,14 @@ def take_up_first_pass(path: Path, first: FirstPass, *, key: str) -> bool:
         take up.
     key : str
         What it is made of.
+    n_frames : int
+        How many frames there are.
 
     Returns
     -------
     bool
         False where there is nothing to take up: no file, one of something else, or one that
-        cannot be read.
+        cannot be read or holds what no pass can have come to.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -73,10 +79,31 @@ def take_up_first_pass(path: Path, first: FirstPass, *, key: str) -> bool:
         memory = first.memory
         if memory is not None:
             memory = _restore("memory", memory, arrays)
+        _check(stream, memory, arrays, n_frames)
         first.take_up(stream, memory, arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return False
     return True
+
+
+def _check(stream: StreamState, memory: Any, arrays: dict[str, Any], n_frames: int) -> None:
+    """Refuse numbers that no pass over so many frames can have come to."""
+    counts = {name: arrays[f"sums.{name}"].item() for name in ("n_seen", *_COUNTS)}
+    n_seen, weight = counts["n_seen"], arrays["sums.weight"].item()
+    finite = [arrays[f"sums.{name}"] for name in _FINITE] + [arrays["sums.weight"]]
+    if memory is not None:
+        finite += [arrays[name] for name in arrays if name.startswith("memory.")]
+    if not (
+        0 <= stream.start == n_seen <= n_frames
+        and all(0 <= count <= n_seen for count in counts.values())
+        and 0 <= weight <= n_seen
+        and len(arrays["sums.shifts"]) == len(arrays["sums.flags"]) == n_seen
+        and all(np.isfinite(array).all() for array in finite)
+        and 0 <= arrays["sums._n_raw"].min() <= arrays["sums._n_raw"].max() <= n_seen
+        and arrays["sums._squares"].min() >= 0
+    ):
+        msg = "The sums hold what cannot be."
+        raise ValueError(msg)
 
 
 def _flatten(name: str, value: Any, into: dict[str, Any]) -> None:

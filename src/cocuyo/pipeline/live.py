@@ -549,9 +549,8 @@ class _Session:
         keep = None
         if isinstance(store, Spool):
             path, key = self._folder.path / _SO_FAR, self._key(head)
-            if self._folder.resumed and take_up_first_pass(path, first, key=key):
-                if first.n_frames > there:  # of frames that are not there
-                    first = FirstPass(setup, networks, frame_shape=facts.frame_shape)
+            resumed = self._folder.resumed
+            if resumed and take_up_first_pass(path, first, key=key, n_frames=there):
                 self._n = first.n_frames
                 self._folder.write(taken_up_at=self._n)
 

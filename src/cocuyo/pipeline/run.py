@@ -441,7 +441,7 @@ def _follow(
     if kept is None:
         return follow(first, recording, n_threads=n_threads, progress=progress)
     path = _so_far(kept)
-    if take_up_first_pass(path, first, key=key):
+    if take_up_first_pass(path, first, key=key, n_frames=n_frames):
         notes.append(
             f"The first {first.n_frames} of {n_frames} frames were taken over from a run that was "
             "stopped before its end."

@@ -21,6 +21,7 @@ from cocuyo.report.decimation import active_runs, bin_starts, extremes
 WIDTH = 1000
 LEFT, _RIGHT = 64, 16
 # Stretches the raster may hold; beyond, neighbouring columns are joined.
+_RASTER_HEIGHT, _LEAST_ROW = 760, 4.0  # pixels; of rows thinner than that none can be told
 _MAX_RUNS = 60_000
 # Recordings longer than this get a second axis in minutes.
 _LONG_S = 600.0
@@ -337,15 +338,19 @@ def raster_figure(result: Result) -> str:
     Returns
     -------
     str
-        An ``svg`` element; a click on a row chooses its ROI.
+        An ``svg`` element; a click on a row chooses its ROI. Rows are never so thin that they
+        cannot be seen: where there are many, the element lies in a window that scrolls.
     """
     accepted = np.flatnonzero(result.rois.accepted)
     counts = result.events.count(len(result.rois))[accepted]
-    n = len(accepted)
-    row = min(14.0, max(760 / max(n, 1), 0.5))
-    top, height, side = 12, max(n * row, 30.0), 130
+    n, side = len(accepted), 130
+    row = min(14.0, max(_RASTER_HEIGHT / max(n, 1), _LEAST_ROW))
     axis = TimeAxis(result, right=side + 28)
+    is_tall = n * row > _RASTER_HEIGHT
+    top, height = axis.depth + 4 if is_tall else 12, max(n * row, 30.0)
     parts = [axis.draw(top + height), axis.frame(top, height), axis.borders(top, height)]
+    if is_tall:  # it is looked at through a window, and needs its times at both ends
+        parts.append(axis.draw(0))
     rows = [active_runs(np.asarray(result.raster[int(roi)], np.bool_)) for roi in accepted]
     bins = min(result.n_frames, 4 * WIDTH)
     columns = [pool_runs(runs, bins, result.n_frames) for runs in rows]
@@ -399,7 +404,11 @@ def raster_figure(result: Result) -> str:
             f'width="{axis.width + 28 + side}" height="{row:.2f}">'
             f"<title>{html.escape(roi_name(result, roi))}: {counts[i]} events</title></rect>"
         )
-    return draw_svg(top + height + axis.depth, "Raster: activity of each ROI over time", parts)
+    title = "Raster: activity of each ROI over time"
+    drawn = draw_svg(top + height + axis.depth, title, parts)
+    if is_tall:
+        return f'<div class="scroll tall" tabindex="0" role="region" aria-label="Raster">{drawn}</div>'
+    return drawn
 
 
 def pool_runs(runs: AnyArray, n_bins: int, n_frames: int) -> AnyArray:

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cocuyo.core import FrozenConfig
+from cocuyo.core import FRAME_RATE_LIMITS_HZ, FrozenConfig
 
 Split = Literal["training", "validation", "test"]
 
@@ -39,7 +39,12 @@ class SimulationConfig(FrozenConfig):
     n_frames: int = Field(default=600, ge=2, description="Length of the recording, frames.")
     n_rows: int = Field(default=256, ge=16, description="Height of a frame, pixels.")
     n_columns: int = Field(default=256, ge=16, description="Width of a frame, pixels.")
-    frame_rate_hz: float = Field(default=6.67, gt=0, description="Frames per second.")
+    frame_rate_hz: float = Field(
+        default=6.67,
+        ge=FRAME_RATE_LIMITS_HZ[0],
+        le=FRAME_RATE_LIMITS_HZ[1],
+        description="Frames per second.",
+    )
     pixel_size_um: float = Field(default=1.5, gt=0, description="Side of a pixel in tissue, µm.")
     # Cells
     n_active: int = Field(

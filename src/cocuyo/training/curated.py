@@ -78,6 +78,36 @@ class Adapted:
     agreement_after: float
 
 
+def check_taught(result: Result, edits: Sequence[Edit], where: str | None = None) -> None:
+    """Refuse a result that teaches nothing, before hours are spent on others.
+
+    Parameters
+    ----------
+    result : Result
+        The result as it was found.
+    edits : sequence of Edit
+        What a person changed.
+    where : str, optional
+        What messages call it; its name if not given.
+
+    Raises
+    ------
+    ResultError
+        If nobody judged an ROI of the result, or it is an experiment of several recordings.
+    """
+    where = where or result.name
+    if result.parts:
+        msg = (
+            f"{where} is an experiment of {len(result.parts)} recordings: its ROIs are judged over "
+            "all of them, and a verifier judges what a single one shows. Run its recordings one by "
+            "one (cocuyo run, or cocuyo batch without --group) and correct those results."
+        )
+        raise ResultError(msg)
+    if not curate(result.rois, edits, valid=result.valid).judged.any():
+        msg = f"Nobody judged an ROI of {where}; correct it with cocuyo view first."
+        raise ResultError(msg)
+
+
 def learn_from(
     recording: Recording,
     result: Result,
@@ -111,13 +141,8 @@ def learn_from(
     ResultError
         If nobody judged an ROI of the result, or it is an experiment of several recordings.
     """
-    if result.parts:
-        msg = f"{result.name} is an experiment; give results of single recordings."
-        raise ResultError(msg)
+    check_taught(result, edits)
     state = curate(result.rois, edits, valid=result.valid)
-    if not state.judged.any():
-        msg = f"Nobody judged an ROI of {result.name}; correct it with cocuyo view first."
-        raise ResultError(msg)
     config = model.settings.pipeline
     engine = load_engine(
         model.folder,

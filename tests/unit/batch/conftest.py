@@ -44,6 +44,9 @@ class HereExecutor:
     def progress(self):
         return {}
 
+    def notices(self):
+        return []
+
     def n_slots(self):
         return 1
 

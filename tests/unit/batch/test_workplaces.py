@@ -87,30 +87,107 @@ def test_jobs_that_slurm_refuses_end_the_batch_in_one_line(said, words):
             msg = f"Command exited with non-zero exit code.\nstdout:\n\nstderr:\n{said}\n"
             raise RuntimeError(msg)
 
-    jobs = workplace._Submissions()
-    assert jobs.refused() == ""
+    jobs = workplace._Submissions(1)
+    assert jobs.watch() == ""
     with pytest.raises((RuntimeError, OSError)):
         asyncio.run(jobs.watched(Job)()._submit_job("script"))
-    assert re.match(words, jobs.refused().removeprefix("SLURM's "))
-    assert "\n" not in jobs.refused()
+    assert re.match(words, jobs.watch().removeprefix("SLURM's "))
+    assert "\n" not in jobs.watch()
 
 
-def test_where_slurm_took_one_job_another_may_be_refused():
-    answers = iter(("Submitted batch job 7", RuntimeError("stderr:\nlimit reached")))
+class FakeLoop:
+    """Runs at once what is handed to it."""
 
-    class Job:
-        async def _submit_job(self, script):
-            answer = next(answers)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+    def add_callback(self, work):
+        asyncio.run(work())
 
-    jobs = workplace._Submissions()
-    job = jobs.watched(Job)()
-    assert asyncio.run(job._submit_job("script")) == "Submitted batch job 7"
-    with pytest.raises(RuntimeError):
-        asyncio.run(job._submit_job("script"))
-    assert jobs.refused() == ""
+
+class FakeCluster:
+    """What `distributed` keeps of jobs, with a SLURM that takes so many at a time."""
+
+    def __init__(self, submissions):
+        self.loop, self.worker_spec, self.workers, self._created = FakeLoop(), {}, {}, set()
+        self.room, self.n_asked = 0, 0
+
+        async def submit(job, script):
+            self.n_asked += 1
+            if not self.room:
+                msg = "stderr:\nsbatch: error: limit reached"
+                raise RuntimeError(msg)
+            self.room -= 1
+
+        self.job = submissions.watched(type("Job", (), {"_submit_job": submit}))
+        submissions.keep(self)
+
+    def new_worker_spec(self):
+        return {len(self.worker_spec): {}}
+
+    async def _correct_state(self):
+        missing = set(self.worker_spec) - set(self.workers)
+        self.workers |= {name: self.job() for name in missing}
+        self._created |= set(self.workers.values())
+        answers = [self.workers[name]._submit_job("script") for name in missing]
+        for error in await asyncio.gather(*answers, return_exceptions=True):
+            if error:
+                raise error
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Let time pass."""
+    now = [1000.0]
+    monkeypatch.setattr(workplace.time, "monotonic", lambda: now[0])
+
+    def wait():
+        now[0] += 60.0
+
+    return wait
+
+
+def test_where_slurm_takes_some_jobs_the_batch_goes_on_with_these_and_says_so_once(later):
+    jobs = workplace._Submissions(3)
+    cluster = FakeCluster(jobs)
+    cluster.room = 1
+    for _ in range(9):
+        assert jobs.watch() == ""
+        later()
+    assert jobs.notices() == [
+        "SLURM takes no more jobs (limit reached). The batch goes on with 1 of 3 jobs and asks for "
+        "the others again"
+    ]
+    assert jobs.notices() == []
+
+
+def test_jobs_that_were_refused_are_asked_for_again_and_those_that_run_are_left_alone(later):
+    jobs = workplace._Submissions(3)
+    cluster = FakeCluster(jobs)
+    cluster.room = 1
+    jobs.watch()
+    (first,) = set(cluster.workers.values()) - set(jobs._turned_away)
+    assert cluster.n_asked == 3
+    jobs.watch()  # at once: SLURM is not asked again
+    assert cluster.n_asked == 3
+    cluster.room = 2
+    later()
+    jobs.watch()
+    assert cluster.n_asked == 5
+    assert len(cluster.workers) == 3
+    assert first in cluster.workers.values()
+    assert cluster._created == set(cluster.workers.values())  # what cannot be closed is forgotten
+
+
+def test_when_the_last_job_has_gone_and_slurm_takes_none_the_batch_ends_with_the_reason(later):
+    jobs = workplace._Submissions(2)
+    cluster = FakeCluster(jobs)
+    cluster.room = 1
+    jobs.watch()
+    cluster.workers.clear()  # as Dask does with a job that has ended
+    said = []
+    for _ in range(6):
+        later()
+        said.append(jobs.watch())
+    assert said[:2] == ["", ""]  # limits on jobs at the same time may pass
+    assert said[-1] == "SLURM takes no more jobs (limit reached)"
 
 
 def test_a_batch_expects_of_a_recording_what_a_run_of_it_says(write, batch, method):

@@ -104,3 +104,12 @@ def test_a_cut_recording_has_the_frames_and_times_asked_for():
     np.testing.assert_array_equal(read_rows(part.movie, 0, 2, 1, 2), frames[4:6, 1:2])
     np.testing.assert_allclose(part.times_s, np.arange(5) * 0.25)
     assert whole.cut(0, 3).movie.shape == (3, 2, 3)
+
+
+@pytest.mark.parametrize("rate_hz", [1e9, 10001.0, 9e-5, 1e-9])
+def test_a_rate_that_no_camera_has_is_refused(rate_hz):
+    frames = np.zeros((4, 8, 8), np.uint16)
+    with pytest.raises(RecordingError, match=r"recordings have 0.0001 to 10000. Check the unit"):
+        Recording.from_array(frames, frame_rate_hz=rate_hz)
+    with pytest.raises(RecordingError, match="The timestamps say"):
+        Recording(ArrayMovie(frames), timestamps_s=np.arange(4) / rate_hz)

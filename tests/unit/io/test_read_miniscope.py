@@ -77,6 +77,38 @@ def test_version_3_leaves_the_behaviour_camera_aside_and_mends_the_first_time(tm
     np.testing.assert_allclose(np.diff(recording.times_s), 0.033)
 
 
+def two_cameras(folder, *, apart_ms, own=1, other=1):
+    """One movie of each camera, with as many frames."""
+    folder.mkdir()
+    write_avi(folder / f"msCam{own}.avi", 0)
+    write_avi(folder / f"behavCam{other}.avi", 0)
+    lines = ["camNum\tframeNum\tsysClock\tbuffer"]
+    for at in range(N):
+        lines += [f"1\t{at + 1}\t{50 * at}\t1", f"0\t{at + 1}\t{50 * at + apart_ms}\t1"]
+    (folder / "timestamp.dat").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    return folder
+
+
+def test_of_two_cameras_with_equal_times_either_will_do(tmp_path):
+    recording = open_recording(two_cameras(tmp_path / "H12", apart_ms=7))
+    np.testing.assert_allclose(np.diff(recording.times_s), 0.05)
+
+
+def test_of_two_cameras_with_as_many_frames_the_names_choose_where_they_can(tmp_path):
+    recording = open_recording(two_cameras(tmp_path / "H12", apart_ms=4000, own=0, other=1))
+    assert recording.timestamps_s[0] == 4.0
+    recording = open_recording(two_cameras(tmp_path / "H13", apart_ms=4000, own=1, other=0))
+    assert recording.timestamps_s[0] == 0.0
+
+
+def test_two_cameras_that_nothing_tells_apart_are_said_and_frames_are_regular(tmp_path):
+    recording = open_recording(two_cameras(tmp_path / "H12", apart_ms=4000))
+    assert recording.timestamps_s is None
+    (note,) = (note for note in recording.notes if "times of the frames are not used" in note)
+    assert "times of the cameras 0, 1 with 8 frames each, and nothing says which" in note
+    assert "--timestamps" in note
+
+
 @pytest.mark.parametrize("rate", ["20FPS", "20", 20, 20.0])
 def test_without_usable_times_the_rate_is_that_of_the_metadata(rate, tmp_path):
     folder = version4(tmp_path / "Miniscope", rate=rate, times=range(0, 50 * 30, 50))

@@ -490,6 +490,47 @@ def test_loading_says_what_is_wrong(tmp_path):
         load_result(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("n_frames", -5),
+        ("n_frames", 10**6),
+        ("n_frames", "many"),
+        ("n_accepted", -1),
+        ("n_accepted", 10**6),
+        ("n_candidates", 2.5),
+        ("frame_shape", [-3, 4]),
+        ("frame_rate_hz", float("nan")),
+        ("frame_rate_hz", -6.67),
+        ("pixel_size_um", 0),
+        ("diameter_px", float("inf")),
+        ("peak_memory_mb", float("nan")),
+        ("timings_s", {"segmenting": -1.0}),
+        ("timings_s", "long"),
+    ],
+)
+def test_numbers_that_no_run_can_have_written_are_damage(tmp_path, name, value):
+    folder = save_result(make_result(), tmp_path / "r")
+    edit_record(folder, **{name: value})
+    with pytest.raises(ResultError, match=r"run.json is damaged: .*Run the recording again"):
+        load_result(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("frame_rate_hz", -1.0), ("frame_rate_hz", np.nan), ("diameter_px", 0.0), ("time_s", np.nan)],
+)
+def test_impossible_numbers_of_the_result_file_are_damage(tmp_path, name, value):
+    folder = save_result(make_result(), tmp_path / "r")
+    with h5py.File(folder / "result.h5", "a") as file:
+        if name == "time_s":
+            file[name][3] = value
+        else:
+            file.attrs[name] = value
+    with pytest.raises(ResultError, match=r"result.h5 is damaged or incomplete \(.*\)"):
+        load_result(folder)
+
+
 def test_save_and_load_are_methods_of_the_result(tmp_path):
     result = make_result()
     assert_equal(Result.load(result.save(tmp_path / "r")), result)

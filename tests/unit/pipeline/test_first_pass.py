@@ -303,6 +303,18 @@ def test_half_of_what_was_kept_is_not_taken_up(analysis, tmp_path):
     assert kept_analysis(path, key="this") is None
 
 
+def test_maps_that_cannot_be_are_not_taken_up(analysis, tmp_path):
+    path = tmp_path / "kept.npz"
+    keep_analysis(path, analysis, key="this")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    for name, value in (("n_steps", -1), ("maps.noise", np.nan), ("motion.shifts", np.inf)):
+        np.savez(path, **{**arrays, name: np.full_like(arrays[name], value)})
+        assert kept_analysis(path, key="this") is None
+    np.savez(path, **arrays)
+    assert kept_analysis(path, key="this") is not None
+
+
 def first_pass_of(movie, kind):
     config = BLOBS if kind == "blobs" else PRESETS["default"]
     if kind == "lucas_kanade":
@@ -328,7 +340,7 @@ def test_a_pass_that_was_kept_goes_on_as_if_nothing_had_been(drifting, tmp_path,
     killed.push(drifting.frames[:at])
     keep_first_pass(tmp_path / "so_far.npz", killed, killed.stream, key="this")
     killed.push(drifting.frames[at:])  # what came later is not in the file
-    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this")
+    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this", n_frames=93)
     assert again.n_frames == again.stream.start == at
     again.push(drifting.frames[at:])
     again.end()
@@ -362,8 +374,46 @@ def test_a_pass_that_cannot_be_taken_up_begins_anew(drifting, tmp_path, damage):
         path.write_bytes(path.read_bytes()[:-2000])
     if damage == "another size":
         first = first_pass_of(make_movie(n_frames=60, shape=(60, 72)), "template_correlation")
-    assert not take_up_first_pass(path, first, key="that" if damage == "another key" else "this")
+    key = "that" if damage == "another key" else "this"
+    assert not take_up_first_pass(path, first, key=key, n_frames=93)
     assert first.n_frames == first.stream.start == first.stream.motion.n_placed == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sums.n_seen", -60),
+        ("stream.start", -60),
+        ("sums.n_frames", -1),
+        ("sums.n_pairs", 10**9),
+        ("sums.weight", np.nan),
+        ("sums._sum", np.nan),
+        ("sums._n_raw", -1),
+        ("memory.hidden", np.nan),
+    ],
+)
+def test_a_pass_with_numbers_that_cannot_be_is_not_taken_up(drifting, tmp_path, name, value):
+    path = tmp_path / "so_far.npz"
+    before = first_pass_of(drifting, "template_correlation")
+    before.push(drifting.frames[:60])
+    keep_first_pass(path, before, before.stream, key="this")
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    name = next((each for each in arrays if each.startswith(name)), name)
+    arrays[name] = np.full_like(arrays[name], value)
+    np.savez(path, **arrays)
+    first = first_pass_of(drifting, "template_correlation")
+    assert not take_up_first_pass(path, first, key="this", n_frames=93)
+    assert first.n_frames == first.stream.start == 0
+
+
+def test_a_pass_over_more_frames_than_there_are_is_not_taken_up(drifting, tmp_path):
+    path = tmp_path / "so_far.npz"
+    before = first_pass_of(drifting, "template_correlation")
+    before.push(drifting.frames[:60])
+    keep_first_pass(path, before, before.stream, key="this")
+    first = first_pass_of(drifting, "template_correlation")
+    assert not take_up_first_pass(path, first, key="this", n_frames=59)
 
 
 def follow_in_small_blocks(movie, monkeypatch, *, engine=None, **options):

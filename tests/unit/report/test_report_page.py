@@ -13,6 +13,7 @@ from synthetic_result import BORDER, make_experiment, make_result
 import cocuyo.report.page as page_module
 from cocuyo.core import FLAG_UNPLACED, Events, RoiSet, Traces
 from cocuyo.report import render_report, write_report
+from cocuyo.report.figures import raster_figure
 
 VOID = {"meta", "input", "br", "img", "link", "hr"}
 
@@ -164,6 +165,16 @@ def test_every_accepted_roi_has_an_outline_a_number_and_a_row_of_the_raster():
     for kind in ('class="number" data-roi', 'class="row" data-roi', 'class="roi yes" data-roi'):
         assert page.count(kind) == 5, kind
     assert page.count('class="roi no" data-roi') == 1
+
+
+@pytest.mark.parametrize(("n_rois", "is_tall"), [(60, False), (1000, True)])
+def test_rows_of_the_raster_are_high_enough_to_be_seen_and_many_of_them_scroll(n_rois, is_tall):
+    drawn = raster_figure(make_result(n_rois=n_rois))
+    heights = [float(height) for height in re.findall(r'class="row" .*? height="([\d.]+)"', drawn)]
+    assert len(heights) == 0.8 * n_rois
+    assert min(heights) >= 4
+    assert ('class="scroll tall" tabindex="0"' in drawn) == is_tall
+    assert drawn.count(">time / s<") == (2 if is_tall else 1)
 
 
 def test_the_viewer_gets_activity_in_seconds_and_the_threshold():
