@@ -360,7 +360,7 @@ def test_a_recording_killed_in_its_last_pass_needs_its_source_no_more(
     start, frames, cocuyo, expected_srname, tmp_path
 ):
     code = (
-        "import os, sys, cocuyo.cli_live as live\n"
+        "import os, sys, cocuyo.cli.live_session as live\n"
         "from cocuyo.cli import main\n"
         "live.complete = lambda *a, **k: os.kill(os.getpid(), 9)\n"
         "main()\n"
@@ -479,7 +479,7 @@ def test_no_frame_at_all_is_an_error_and_leaves_nothing(cocuyo, tmp_path):
 
     from contextlib import contextmanager
 
-    import cocuyo.cli_live as live
+    import cocuyo.cli.live_session as live
 
     @contextmanager
     def stops():

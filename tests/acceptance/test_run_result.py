@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import roifile
 
-from cocuyo.cli import _rough_duration
+from cocuyo.cli.analyse import _rough_duration
 from cocuyo.io import file_identity
 
 

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from cocuyo.cli import run_command_line
-from cocuyo.cli import simulate as simulate_command
+from cocuyo.cli.simulate import simulate as simulate_command
 from cocuyo.io import load_ground_truth, open_recording
 from cocuyo.simulation import PRESETS, broad_training_config, simulate
 
