@@ -60,11 +60,10 @@ from cocuyo.core.suspects import (
 )
 
 __all__ = [
-    "FRAME_RATE_LIMITS_HZ",
-    "check_frame_rate",
     "FLAG_FLASH",
     "FLAG_INVALID",
     "FLAG_UNPLACED",
+    "FRAME_RATE_LIMITS_HZ",
     "IN_VIEW_SHARE",
     "MEMORY",
     "NO_PIXEL",
@@ -111,6 +110,7 @@ __all__ = [
     "Traces",
     "TruncatedRecordingError",
     "acceptance_limit",
+    "check_frame_rate",
     "fill",
     "find_suspects",
     "ignore_progress",

@@ -348,7 +348,8 @@ def save_result(
     ------
     ResultError
         If the folder exists and may not be replaced, cannot be written, another program is making
-        it, or the result does not fit (more than 65 535 accepted ROIs, arrays that contradict each other).
+        it, or the result does not fit (more than 65 535 accepted ROIs, arrays that contradict each
+        other).
     """
     _check(result)
     inputs = [entry["path"] for entry in result.info.inputs if "path" in entry]

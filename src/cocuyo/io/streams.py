@@ -241,7 +241,7 @@ def _read_start(header: dict[str, Any], given: tuple[float | None, float | None]
     low, high = FRAME_RATE_LIMITS_HZ
     rate, size = header.get("frame_rate_hz"), header.get("pixel_size_um")
     if rate is not None and not (_is_number(rate) and low <= rate <= high):
-        what = f"frame_rate_hz is {rate!r}; it must be a number of frames per second, {low:g} to {high:g}"
+        what = f"frame_rate_hz is {rate!r}; it must be {low:g} to {high:g} frames per second"
         raise _BadMessage(what)
     if size is not None and not (_is_number(size) and plausible_pixel_size(float(size))):
         what = f"pixel_size_um is {size!r}; it must be the side of a pixel in µm"

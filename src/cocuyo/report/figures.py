@@ -407,7 +407,8 @@ def raster_figure(result: Result) -> str:
     title = "Raster: activity of each ROI over time"
     drawn = draw_svg(top + height + axis.depth, title, parts)
     if is_tall:
-        return f'<div class="scroll tall" tabindex="0" role="region" aria-label="Raster">{drawn}</div>'
+        window = 'class="scroll tall" tabindex="0" role="region" aria-label="Raster"'
+        return f"<div {window}>{drawn}</div>"
     return drawn
 
 

@@ -41,7 +41,8 @@ def holder(folder):
 def test_a_place_that_another_process_holds_is_refused_and_it_is_named(holder, folder):
     with pytest.raises(ResultError) as error, hold_place(folder):
         pass
-    assert f"(process {holder.pid} on {socket.gethostname()}) is making {folder}" in str(error.value)
+    who = f"(process {holder.pid} on {socket.gethostname()})"
+    assert f"Another cocuyo {who} is making {folder} just now" in str(error.value)
 
 
 def test_one_that_saves_what_it_makes_does_not_pass_where_another_makes_it(holder, folder):

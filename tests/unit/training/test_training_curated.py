@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_result import make_result
+from synthetic_result import make_experiment, make_result
 
 from cocuyo import simulate
 from cocuyo.cli import run_command_line
@@ -137,6 +137,20 @@ def test_a_result_that_nobody_judged_teaches_nothing():
     result = make_result()
     with pytest.raises(ResultError, match="Nobody judged an ROI of slice 1"):
         learn_from(None, result, [], model=load_model("default"))
+
+
+def test_an_experiment_is_refused_before_anything_is_learnt(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cocuyo.training.learn_from", None)
+    both = make_experiment()
+    both.save(tmp_path / "both.cocuyo")
+    words = ["train", "curated", str(tmp_path / "both.cocuyo"), "--out", str(tmp_path / "ours")]
+    assert run_command_line(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'both.cocuyo'} is an experiment of {len(both.parts)} recordings" in line
+    assert "Run its recordings one by one" in line
+    assert not (tmp_path / "ours").exists()
+    with pytest.raises(ResultError, match="is an experiment of"):
+        learn_from(None, both, [], model=load_model("default"))
 
 
 @pytest.fixture(scope="module")
