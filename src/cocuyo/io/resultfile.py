@@ -119,6 +119,32 @@ def _write(file: Any, result: Result) -> None:
         file.attrs["pixel_size_um"] = float(result.pixel_size_um)
     file.create_dataset("time_s", data=np.asarray(result.times_s, np.float64))
 
+    _write_rois(file, rois, events)
+    for name in TRACE_NAMES:
+        _per_roi(file, f"traces/{name}", getattr(result.traces, name), np.float32)
+    for name in PER_ROI_NAMES:
+        _dense(file, f"traces/{name}", np.asarray(getattr(result.traces, name), np.float32))
+    _per_roi(file, "raster", result.raster, np.uint8)
+
+    _dense(file, "events/roi", np.asarray(events.roi, np.int32))
+    for name in EVENT_NAMES:
+        frames = np.asarray(getattr(events, name), np.int32)
+        _dense(file, f"events/{name}", frames)
+        _dense(file, f"events/{name}_s", np.asarray(result.times_s, np.float64)[frames])
+    _dense(file, "events/amplitude", np.asarray(events.amplitude, np.float32))
+
+    _write_motion(file, motion)
+    _dense(file, "images/probability", np.asarray(result.probability, np.float32))
+    _dense(file, "images/valid", np.asarray(result.valid, np.uint8))
+    _dense(file, "images/labels", rois.label_image())
+    file.create_group("images/projections")
+    for name, image in result.projections.items():
+        _dense(file, f"images/projections/{name}", np.asarray(image, np.float32))
+    if result.parts:
+        _write_parts(file, result.parts, rois.ids)
+
+
+def _write_rois(file: Any, rois: RoiSet, events: Events) -> None:
     columns = rois.frame_shape[1]
     footprints = rois.footprints
     indices = np.asarray(footprints.indices)
@@ -141,19 +167,8 @@ def _write(file: Any, result: Result) -> None:
     _dense(file, "rois/pixels/x", (indices % columns).astype(np.int32))
     _dense(file, "rois/pixels/weight", np.asarray(footprints.data, np.float32))
 
-    for name in TRACE_NAMES:
-        _per_roi(file, f"traces/{name}", getattr(result.traces, name), np.float32)
-    for name in PER_ROI_NAMES:
-        _dense(file, f"traces/{name}", np.asarray(getattr(result.traces, name), np.float32))
-    _per_roi(file, "raster", result.raster, np.uint8)
 
-    _dense(file, "events/roi", np.asarray(events.roi, np.int32))
-    for name in EVENT_NAMES:
-        frames = np.asarray(getattr(events, name), np.int32)
-        _dense(file, f"events/{name}", frames)
-        _dense(file, f"events/{name}_s", np.asarray(result.times_s, np.float64)[frames])
-    _dense(file, "events/amplitude", np.asarray(events.amplitude, np.float32))
-
+def _write_motion(file: Any, motion: Motion) -> None:
     _dense(file, "motion/shift_yx", np.asarray(motion.shifts, np.float32))
     _dense(file, "motion/confidence", np.asarray(motion.confidence, np.float32))
     _dense(file, "motion/flags", np.asarray(motion.flags, np.uint8))
@@ -161,15 +176,6 @@ def _write(file: Any, result: Result) -> None:
         for name, dtype in _DEFORMATION.items():
             values = np.asarray(getattr(motion.deformation, name), dtype)
             _dense(file, f"motion/deformation/{_DEFORMATION_PATHS[name]}", values)
-
-    _dense(file, "images/probability", np.asarray(result.probability, np.float32))
-    _dense(file, "images/valid", np.asarray(result.valid, np.uint8))
-    _dense(file, "images/labels", rois.label_image())
-    file.create_group("images/projections")
-    for name, image in result.projections.items():
-        _dense(file, f"images/projections/{name}", np.asarray(image, np.float32))
-    if result.parts:
-        _write_parts(file, result.parts, rois.ids)
 
 
 def _write_parts(file: Any, parts: tuple[Part, ...], ids: tuple[str, ...]) -> None:

@@ -161,7 +161,7 @@ def fit_verifier(
         raise ModelError(msg)
     mean = training.features.mean(axis=0)
     scale = np.maximum(training.features.std(axis=0), 1e-3)
-    standard = np.clip((training.features - mean) / scale, -6, 6).astype(np.float32)
+    standard: FloatArray = np.clip((training.features - mean) / scale, -6, 6).astype(np.float32)
     members = [
         _fit_member(standard, training.right, recipe, seed=seed, member=member)
         for member in range(recipe.members)
@@ -210,32 +210,22 @@ def _fit_member(
             loss.backward()  # type: ignore[no-untyped-call]  # torch has no annotation here
             optimiser.step()
             schedule.step()
-    return [p.detach().numpy() for p in network.parameters()]
+    return [np.asarray(p.detach().numpy(), np.float32) for p in network.parameters()]
 
 
 def _side_by_side(
     members: list[list[FloatArray]],
 ) -> tuple[tuple[FloatArray, ...], tuple[FloatArray, ...]]:
     """One perceptron that gives the mean of the logits of several."""
-    n_layers = len(members[0]) // 2
-    weights, biases = [], []
-    for layer in range(n_layers):
-        own = [member[2 * layer] for member in members]
-        bias = [member[2 * layer + 1] for member in members]
-        if layer == n_layers - 1:  # their mean
-            own = [weight / len(members) for weight in own]
-            bias = [np.mean(bias, axis=0)]
-        shared_input = layer == 0  # all see the same features, and later only what is their own
-        if shared_input:
-            weights.append(np.concatenate(own, axis=0))
-        elif layer == n_layers - 1:
-            weights.append(np.concatenate(own, axis=1))
-        else:
-            weights.append(np.asarray(block_diag(*own)))
-        biases.append(np.concatenate(bias))
+    layers = list(zip(*members, strict=True))
+    weights, biases = layers[0::2], layers[1::2]
+    # All see the same features, later each only what is its own; the last layer takes the mean.
+    joined = [np.concatenate(weights[0]), *(block_diag(*own) for own in weights[1:-1])]
+    joined.append(np.concatenate(weights[-1], axis=1) / len(members))
+    shifts = [*(np.concatenate(own) for own in biases[:-1]), np.mean(biases[-1], axis=0)]
     return (
-        tuple(np.asarray(weight, np.float32) for weight in weights),
-        tuple(np.asarray(bias, np.float32) for bias in biases),
+        tuple(np.asarray(weight, np.float32) for weight in joined),
+        tuple(np.asarray(bias, np.float32) for bias in shifts),
     )
 
 
