@@ -6,6 +6,7 @@ from flashing_movie import disc, transients
 
 from cocuyo.core import ModelError
 from cocuyo.postprocessing import (
+    CANDIDATE_FEATURES,
     FEATURES,
     OPINION,
     OWN_FEATURES,
@@ -14,6 +15,7 @@ from cocuyo.postprocessing import (
     VerificationConfig,
     Verifier,
     add_context,
+    add_field,
     add_opinion,
     describe_candidate,
     explain,
@@ -232,7 +234,7 @@ def column(described, name):
 def test_context_is_added_to_what_a_candidate_shows_itself():
     found = several()
     described = context(found)
-    assert described.shape == (12, len(FEATURES) - len(OPINION))
+    assert described.shape == (12, len(CANDIDATE_FEATURES) - len(OPINION))
     np.testing.assert_array_equal(described[:, : len(OWN_FEATURES)], found)
 
 
@@ -240,7 +242,7 @@ def test_the_networks_opinion_comes_last_and_is_limited():
     described = context(several())
     opinion = np.tile(np.array([[40.0, 0.7, 0.4]], np.float32), (len(described), 1))
     with_opinion = add_opinion(described, opinion)
-    assert with_opinion.shape == (12, len(FEATURES))
+    assert with_opinion.shape == (12, len(CANDIDATE_FEATURES))
     np.testing.assert_array_equal(with_opinion[:, : described.shape[1]], described)
     np.testing.assert_allclose(with_opinion[0, -len(OPINION) :], [8.0, 0.7, 0.4])
 
@@ -279,7 +281,24 @@ def test_the_brightest_and_the_distant_have_no_rival():
 
 
 def test_no_candidate_has_no_context():
-    assert context(several(0), centres=np.zeros((0, 2))).shape == (0, len(FEATURES) - len(OPINION))
+    assert context(several(0), centres=np.zeros((0, 2))).shape == (
+        0,
+        len(CANDIDATE_FEATURES) - len(OPINION),
+    )
+
+
+def test_every_candidate_is_told_what_the_recording_is_like():
+    random = np.random.default_rng(4)
+    described = random.normal(size=(9, len(CANDIDATE_FEATURES))).astype(np.float32)
+    told = add_field(described)
+    assert told.shape == (9, len(FEATURES))
+    np.testing.assert_array_equal(told[:, : len(CANDIDATE_FEATURES)], described)
+    slopes = described[:, CANDIDATE_FEATURES.index("edge_slope")]
+    np.testing.assert_allclose(column(told, "edge_slope_50"), np.median(slopes), rtol=1e-5)
+    peaks = described[:, CANDIDATE_FEATURES.index("dog_peak")]
+    np.testing.assert_allclose(column(told, "dog_peak_90"), np.percentile(peaks, 90), rtol=1e-5)
+    np.testing.assert_allclose(column(told, "n_candidates"), np.log(9), rtol=1e-6)
+    assert add_field(described[:0]).shape == (0, len(FEATURES))
 
 
 def test_the_score_is_that_of_a_perceptron_with_rectified_layers():
