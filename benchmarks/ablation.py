@@ -61,12 +61,12 @@ SWITCHES: dict[str, tuple[str, ...]] = {
         "training.temporal.learning_rate",
         "training.temporal.clip",
     ),
-    "exact labels": ("training.dataset.labels",),
     "step means": (
         "pipeline.networks.unet.input_frames",
         "pipeline.networks.temporal.step_s",
         "training.unet.single_share",
     ),
+    "exact labels": ("training.dataset.labels",),
     "half resolution": ("pipeline.networks.temporal.resolution",),
     "U-Net with a stem": (
         "pipeline.networks.unet.base_width",
@@ -81,6 +81,9 @@ SWITCHES: dict[str, tuple[str, ...]] = {
     "augmentation": ("training.unet.augment", "training.temporal.augment"),
 }
 """Fields that a switch takes from `default` in place of `paper`, in the order of the ladder."""
+COSTLY = "step means"
+"""The one switch that is not turned back alone: a row that looks at every frame takes as long as
+all the other rows of that table together."""
 HELD: dict[str, str] = {
     "training.dataset": "`labels` is a switch; numbers and sizes are those of the scale",
     "training.unet.epochs": "scale",
@@ -104,7 +107,7 @@ HARD = {
     "dim": "little signal, drift and flashes",
 }
 """Presets of the test, and what makes the second half hard."""
-TEST_SEED = 9_400
+TRAINING_SEED, VALIDATION_SEED, TEST_SEED = 61_000, 62_000, 9_400
 LADDER = np.linspace(0.02, 0.98, 49, dtype=np.float32)
 """Thresholds worth trying for a temporal network."""
 LEARNED, BASELINE = "temporal network", "contrast x probability"
@@ -119,8 +122,9 @@ class Scale:
     n_pool: int
     n_validation: int
     n_frames: int
-    n_test_frames: int
     side_px: int
+    n_test_frames: int
+    test_side_px: int
     per_preset: tuple[int, int]
     """Test recordings of each ordinary preset, and of each hard one."""
     unet_updates: int
@@ -132,8 +136,8 @@ class Scale:
 
 
 SCALES = {
-    "standard": Scale(12, 16, 5, 200, 240, 160, (1, 2), 420, 30, 6, 128, 64),
-    "quick": Scale(2, 3, 1, 32, 32, 64, (0, 1), 4, 1, 1, 64, 32),
+    "standard": Scale(12, 16, 5, 160, 128, 200, 144, (1, 2), 300, 24, 5, 96, 48),
+    "quick": Scale(2, 3, 1, 32, 64, 32, 64, (0, 1), 4, 1, 1, 64, 32),
 }
 BATCH, TEMPORAL_BATCH, UNET_EPOCHS = 8, 4, 6
 
@@ -148,8 +152,8 @@ class Variant:
         """Take each switch's fields from `default` where it is on, else from `paper`."""
         trees = {
             name: {
-                "pipeline": PIPELINES[name].model_dump(),  # type: ignore[index]
-                "training": TRAININGS[name].model_dump(),  # type: ignore[index]
+                "pipeline": PIPELINES[name].model_dump(),
+                "training": TRAININGS[name].model_dump(),
             }
             for name in ("paper", "default")
         }
@@ -205,7 +209,8 @@ def ladder() -> dict[str, Variant]:
 
 def without_one() -> dict[str, Variant]:
     """The default with one switch as in `paper`."""
-    return {f"- {name}": Variant(frozenset(SWITCHES) - {name}) for name in SWITCHES}
+    every = frozenset(SWITCHES)
+    return {f"- {name}": Variant(every - {name}) for name in SWITCHES if name != COSTLY}
 
 
 # ------------------------------------------------------------------------------- recordings
@@ -223,21 +228,19 @@ class Source:
 
 def make_sources(scale: Scale) -> list[Source]:
     """All recordings: the pool of training, validation, test."""
-    sources = []
-    for split, number in (("training", scale.n_pool), ("validation", scale.n_validation)):
-        seed = {"training": 61_000, "validation": 62_000}[split]
-        while number:
-            config = training_config(
-                seed,
-                split=split,  # type: ignore[arg-type]
-                n_frames=scale.n_frames,
-                shape=(scale.side_px, scale.side_px),
-            )
+    sources: list[Source] = []
+    shape = (scale.side_px, scale.side_px)
+    splits: tuple[tuple[Split, int, int], ...] = (
+        ("training", TRAINING_SEED, scale.n_pool),
+        ("validation", VALIDATION_SEED, scale.n_validation),
+    )
+    for split, first, number in splits:
+        for seed in range(first, first + 2 * number + 10):
+            config = training_config(seed, split=split, n_frames=scale.n_frames, shape=shape)
+            taken = sum(source.split == split for source in sources)
             # Without activity there is nothing to choose a threshold on.
-            if split == "training" or config.n_active:
-                sources.append(Source(f"{split}-{seed}", split, config, seed))  # type: ignore[arg-type]
-                number -= 1
-            seed += 1
+            if taken < number and (split == "training" or config.n_active):
+                sources.append(Source(f"{split}-{seed}", split, config, seed))
     for names, repeats in zip((ORDINARY, tuple(HARD)), scale.per_preset, strict=True):
         for i, name in enumerate(names):
             for repeat in range(repeats):
@@ -255,15 +258,15 @@ def make_sources(scale: Scale) -> list[Source]:
 def _test_config(name: str, scale: Scale) -> SimulationConfig:
     preset = PRESETS[name]
     # The presets' numbers are for 256 x 256 pixels.
-    factor = 1.0 if name == "sparse" else (scale.side_px / 256) ** 2
+    factor = 1.0 if name == "sparse" else (scale.test_side_px / 256) ** 2
     counts = {
         key: round(getattr(preset, key) * factor)
         for key in ("n_active", "n_silent", "n_defocused_active", "n_defocused_silent")
     }
     size = {
         "n_frames": scale.n_test_frames,
-        "n_rows": scale.side_px,
-        "n_columns": scale.side_px,
+        "n_rows": scale.test_side_px,
+        "n_columns": scale.test_side_px,
         "split": "test",
     }
     return preset.model_copy(update=counts | size)
@@ -290,8 +293,11 @@ def preparation_of(pipeline: PipelineConfig, training: TrainingConfig) -> Prepar
 def prepare(source: Source, folder: Path, preparations: Sequence[Preparation]) -> None:
     """Simulate a recording once, and prepare it in each way, where it is not there yet."""
     use_one_thread()
-    wanted = [p for p in preparations if source.split != "test" or p.labels == "truth"]
-    missing = [p for p in wanted if not (folder / p.name / source.name).is_dir()]
+    if source.split == "test":
+        preparations = list(
+            {p.step_s: Preparation(p.step_s, "truth") for p in preparations}.values()
+        )
+    missing = [p for p in preparations if not (folder / p.name / source.name).is_dir()]
     if not missing:
         return
     simulation = simulate(source.config, seed=source.seed)
@@ -490,10 +496,9 @@ def fit_row(
         example = load_example(work.path(preparation_of(pipeline, training), source))
         # Nothing else of a recording is looked at.
         nothing = np.zeros((1, 1, 1), np.uint8)
-        save_example(
-            path, Example(nothing, nothing, nothing, nothing, nothing, example.first_step)
-        )
-        np.save(path / "inputs.npy", np.stack(list(inputs_of(seen[source.name], example, pipeline))))
+        save_example(path, Example(nothing, nothing, nothing, nothing, nothing, example.first_step))
+        inputs = list(inputs_of(seen[source.name], example, pipeline))
+        np.save(path / "inputs.npy", np.stack(inputs))
         parts[source.split].append(path)
     temporal, _ = fit_temporal(
         parts["training"],
@@ -515,15 +520,11 @@ def follow(
 ) -> FloatArray:
     """The temporal network's map at the end of a recording."""
     rows, columns = example.first_step.shape
-    state = maximum = None
+    steps = [torch.from_numpy(one)[None] for one in inputs_of(seen, example, pipeline)]
     with torch.inference_mode():
-        for one in inputs_of(seen, example, pipeline):
-            step = torch.from_numpy(one.astype(np.float32))[None]
-            if state is None or maximum is None:
-                state, maximum = temporal.start(1, *step.shape[-2:])
-            state, maximum = temporal.step(step, state, maximum)
-        assert state is not None
-        assert maximum is not None
+        state, maximum = temporal.start(1, *steps[0].shape[-2:])
+        for step in steps:
+            state, maximum = temporal.step(step.float(), state, maximum)
         found = torch.sigmoid(temporal.classify(state, maximum))[0, 0].numpy()
     if found.shape != (rows, columns):
         found = cv2.resize(
@@ -557,18 +558,10 @@ def cut_and_score(
 
 
 def _score(mask: BoolArray, source: Source, paths: dict[str, Path]) -> dict[str, float]:
-    # The truth, whoever was the teacher.
-    path = _truth_path(paths[source.name])
-    scores = pixel_scores(
-        mask, np.load(path / "truth.npy"), ignore=np.load(path / "ignore.npy")
-    )
+    path = paths[source.name]
+    scores = pixel_scores(mask, np.load(path / "truth.npy"), ignore=np.load(path / "ignore.npy"))
     numbers = {"SDC": scores.sdc, "precision": scores.precision, "recall": scores.recall}
     return {name: round(float(np.nan_to_num(value)), 4) for name, value in numbers.items()}
-
-
-def _truth_path(path: Path) -> Path:
-    steps, _, _ = path.parent.name.partition("-")
-    return path.parent.with_name(f"{steps}-truth") / path.name
 
 
 def unlearned_scores(
@@ -583,20 +576,20 @@ def unlearned_scores(
     def unlearned(source: Source, name: str) -> FloatArray:
         probability = seen[source.name]
         if name == "average":
-            return np.asarray(probability.mean(axis=0, dtype=np.float32))
-        highest = probability.max(axis=0).astype(np.float32)
+            return np.asarray(probability.mean(axis=0, dtype=np.float32), np.float32)
+        highest = np.asarray(probability.max(axis=0), np.float32)
         if name == "maximum":
             return highest
         # The contrast as it serves best: of steps, not of single frames.
         contrast = load_example(work.path(steps, source)).contrast
-        return np.asarray(contrast.max(axis=0).astype(np.float32) * highest)
+        return np.asarray(contrast.max(axis=0).astype(np.float32) * highest, np.float32)
 
     scored: dict[str, Any] = {
         name: cut_and_score(sources, partial(unlearned, name=name), thresholds, paths)
         for name, thresholds in UNLEARNED.items()
     }
     visible = {
-        s.name: _score(load_example(_truth_path(paths[s.name])).visible.any(axis=0), s, paths)
+        s.name: _score(np.logical_or.reduce(load_example(paths[s.name]).visible), s, paths)
         for s in sources
         if s.split == "test"
     }
@@ -667,17 +660,21 @@ def table(results: Results) -> str:
     scale, seeds = results["scale"], results["seeds"]
     rows = list(results["ladder"][str(seeds[0])])
     last = rows[-1]
+    training, test = (
+        f"{scale[n]} x {scale[side]} x {scale[side]}"
+        for n, side in (("n_frames", "side_px"), ("n_test_frames", "test_side_px"))
+    )
     lines = [
         "# From `paper` to the default, one switch at a time",
         "",
         f"Mean pixel SDC ± standard deviation over {len(seeds)} seeds. Both networks of every row "
-        f"are trained on {scale['n_training']} recordings of {scale['n_frames']} x "
-        f"{scale['side_px']} x {scale['side_px']} (of {scale['n_pool']}; `training_config`), "
-        f"with {scale['unet_updates']} updates of the U-Net and {scale['temporal_epochs']} passes "
-        f"of the temporal network ({scale['temporal_epochs_of_frames']} where every frame is a "
-        f"step). Test: {results['n_test'][0]} ordinary and {results['n_test'][1]} hard recordings "
-        f"of {scale['n_test_frames']} frames, of presets that training does not make. Thresholds "
-        f"are those of {scale['n_validation']} validation recordings.",
+        f"are trained on {scale['n_training']} recordings of {training} (of {scale['n_pool']}; "
+        f"`training_config`), with {scale['unet_updates']} updates of the U-Net and "
+        f"{scale['temporal_epochs']} passes of the temporal network "
+        f"({scale['temporal_epochs_of_frames']} where every frame is a step). Test: "
+        f"{results['n_test'][0]} ordinary and {results['n_test'][1]} hard recordings of {test}, "
+        "of presets that training does not make. Thresholds are those of "
+        f"{scale['n_validation']} validation recordings.",
         "",
         "## Ladder",
         "",
@@ -792,26 +789,42 @@ def draw(results: Results, path: Path) -> None:
     figure.savefig(path, dpi=130)
 
 
-def measure(folder: Path, scale: Scale, seeds: Sequence[int], *, workers: int) -> Results:
+def each(do: Callable[[Any], None], items: Sequence[Any], *, workers: int) -> Iterable[None]:
+    """Do the same for all items, some at a time; one after the other in this process with 1."""
+    if workers == 1:
+        yield from map(do, items)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        yield from pool.map(do, items)
+
+
+def measure(
+    folder: Path,
+    scale: Scale,
+    seeds: Sequence[int],
+    *,
+    workers: int = 1,
+    ladder_only: bool = False,
+) -> Results:
     """Prepare, train and score everything that is not there yet."""
     rows, lessons = ladder(), without_one()
     every = [variant.settings(scale) for variant in (*rows.values(), *lessons.values())]
     preparations = sorted({preparation_of(*settings) for settings in every}, key=lambda p: p.name)
     sources = make_sources(scale)
     works = [Workplace(folder, scale, seed) for seed in seeds]
-    with ProcessPoolExecutor(workers) as pool:
-        make = partial(prepare, folder=folder / "recordings", preparations=preparations)
-        for done, _ in enumerate(pool.map(make, sources), start=1):
-            print(f"recordings: {done} of {len(sources)}", file=sys.stderr, flush=True)
-        for part in (rows, lessons):
-            list(pool.map(partial(run_rows, variants=list(part.values())), works))
+    make = partial(prepare, folder=folder / "recordings", preparations=preparations)
+    for done, _ in enumerate(each(make, sources, workers=workers), start=1):
+        print(f"recordings: {done} of {len(sources)}", file=sys.stderr, flush=True)
+    for part in (rows, {} if ladder_only else lessons):
+        for _ in each(partial(run_rows, variants=list(part.values())), works, workers=workers):
+            pass
     tests = [s.name.rpartition("-")[0] in HARD for s in sources if s.split == "test"]
     return {
         "scale": scale.__dict__,
         "seeds": list(seeds),
         "n_test": [tests.count(False), tests.count(True)],
         "ladder": {str(w.seed): collect(w, rows) for w in works},
-        "without one": {str(w.seed): collect(w, lessons) for w in works},
+        "without one": {str(w.seed): collect(w, {} if ladder_only else lessons) for w in works},
         "shipped": shipped_scores(works[0]),
     }
 
@@ -823,11 +836,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="Kept between calls; ablation-work if not given.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--workers", type=int, default=1, help="Recordings, then seeds, at a time.")
+    parser.add_argument("--ladder-only", action="store_true", help="Without the second table.")
     parser.add_argument("--quick", action="store_true", help="Tiny: tries the command.")
     given = parser.parse_args()
     size = "quick" if given.quick else "standard"
     folder = (given.work or Path("ablation-work")) / size
-    results = measure(folder, SCALES[size], given.seeds, workers=given.workers)
+    results = measure(
+        folder,
+        SCALES[size],
+        given.seeds,
+        workers=given.workers,
+        ladder_only=given.ladder_only,
+    )
     text = table(results)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
