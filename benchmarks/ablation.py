@@ -390,7 +390,8 @@ def run_rows(work: Workplace, variants: Sequence[Variant]) -> None:
         pipeline, training = variant.settings(work.scale)
         if not (work.folder / "rows" / f"{row_key(work, pipeline, training)}.json").is_file():
             groups.setdefault(unet_key(work, pipeline, training), []).append(variant)
-    for key, group in groups.items():
+    # The U-Net that most rows look through comes first.
+    for key, group in sorted(groups.items(), key=lambda item: -len(item[1])):
         _run_group(work, key, group)
 
 
@@ -629,14 +630,21 @@ def summary(sdc: dict[str, float]) -> tuple[float, float]:
 # ------------------------------------------------------------------------------------ report
 
 
-def collect(work: Workplace, rows: dict[str, Variant]) -> dict[str, dict[str, Any]]:
-    """Read what is known of the rows of one seed."""
-    found = {}
-    for name, variant in rows.items():
-        key = row_key(work, *variant.settings(work.scale))
-        path = work.folder / "rows" / f"{key}.json"
-        found[name] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def collect(works: Sequence[Workplace], rows: dict[str, Variant]) -> dict[str, dict[str, Any]]:
+    """Read the rows that every seed has finished, by seed."""
+    kept: dict[str, dict[str, Any]] = {}
+    for work in works:
+        paths = {
+            name: work.folder / "rows" / f"{row_key(work, *variant.settings(work.scale))}.json"
+            for name, variant in rows.items()
+        }
+        kept[str(work.seed)] = {
+            name: json.loads(path.read_text(encoding="utf-8"))
+            for name, path in paths.items()
+            if path.is_file()
+        }
+    done = [name for name in rows if all(name in seed for seed in kept.values())]
+    return {seed: {name: found[name] for name in done} for seed, found in kept.items()}
 
 
 Results = dict[str, Any]
@@ -697,18 +705,20 @@ def table(results: Results) -> str:
         name = f"{row} = default" if row == last else row
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
         before = own
+    alone = results["without one"][str(seeds[0])]
     whole = halves(results, "ladder", last, LEARNED)
-    lines += [
-        "",
-        "## The default with one switch as in `paper`",
-        "",
-        "Difference to the default of the same seed; below 0: the switch helps.",
-        "",
-        "| row | ordinary | hard | ordinary, difference | hard, difference |",
-        "|---" * 5 + "|",
-        f"| default | {with_spread(whole[:, 0])} | {with_spread(whole[:, 1])} | | |",
-    ]
-    for row in results["without one"][str(seeds[0])]:
+    if alone:
+        lines += [
+            "",
+            "## The default with one switch as in `paper`",
+            "",
+            "Difference to the default of the same seed; below 0: the switch helps.",
+            "",
+            "| row | ordinary | hard | ordinary, difference | hard, difference |",
+            "|---" * 5 + "|",
+            f"| default | {with_spread(whole[:, 0])} | {with_spread(whole[:, 1])} | | |",
+        ]
+    for row in alone:
         own = halves(results, "without one", row, LEARNED)
         cells = [with_spread(own[:, k]) for k in (0, 1)]
         cells += [with_spread(own[:, k] - whole[:, k], sign=True) for k in (0, 1)]
@@ -804,27 +814,32 @@ def measure(
     seeds: Sequence[int],
     *,
     workers: int = 1,
-    ladder_only: bool = False,
+    report: bool = False,
 ) -> Results:
-    """Prepare, train and score everything that is not there yet."""
+    """Prepare, train and score everything that is not there yet; `report` trains nothing more."""
     rows, lessons = ladder(), without_one()
     every = [variant.settings(scale) for variant in (*rows.values(), *lessons.values())]
     preparations = sorted({preparation_of(*settings) for settings in every}, key=lambda p: p.name)
     sources = make_sources(scale)
     works = [Workplace(folder, scale, seed) for seed in seeds]
     make = partial(prepare, folder=folder / "recordings", preparations=preparations)
-    for done, _ in enumerate(each(make, sources, workers=workers), start=1):
+    for done, _ in enumerate(each(make, () if report else sources, workers=workers), start=1):
         print(f"recordings: {done} of {len(sources)}", file=sys.stderr, flush=True)
-    for part in (rows, {} if ladder_only else lessons):
+    for part in () if report else (rows, lessons):
         for _ in each(partial(run_rows, variants=list(part.values())), works, workers=workers):
             pass
+    climbed, alone = collect(works, rows), collect(works, lessons)
+    unfinished = len(rows) - len(climbed[str(seeds[0])])
+    if unfinished:
+        msg = f"{unfinished} rows of the ladder are not finished in {folder}; run without --report."
+        raise SystemExit(msg)
     tests = [s.name.rpartition("-")[0] in HARD for s in sources if s.split == "test"]
     return {
         "scale": scale.__dict__,
         "seeds": list(seeds),
         "n_test": [tests.count(False), tests.count(True)],
-        "ladder": {str(w.seed): collect(w, rows) for w in works},
-        "without one": {str(w.seed): collect(w, {} if ladder_only else lessons) for w in works},
+        "ladder": climbed,
+        "without one": alone,
         "shipped": shipped_scores(works[0]),
     }
 
@@ -836,7 +851,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="Kept between calls; ablation-work if not given.")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--workers", type=int, default=1, help="Recordings, then seeds, at a time.")
-    parser.add_argument("--ladder-only", action="store_true", help="Without the second table.")
+    parser.add_argument(
+        "--report", action="store_true", help="Write what is finished; train nothing more."
+    )
     parser.add_argument("--quick", action="store_true", help="Tiny: tries the command.")
     given = parser.parse_args()
     size = "quick" if given.quick else "standard"
@@ -846,7 +863,7 @@ def main() -> None:
         SCALES[size],
         given.seeds,
         workers=given.workers,
-        ladder_only=given.ladder_only,
+        report=given.report,
     )
     text = table(results)
     if given.out is not None:

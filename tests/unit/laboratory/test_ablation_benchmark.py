@@ -165,3 +165,7 @@ def test_the_quick_ablation_writes_its_tables_and_goes_on_where_it_stopped(
     ablation.main()
     assert out.read_text("utf-8") == text
     assert text in capsys.readouterr().out
+    monkeypatch.setattr(ablation, "ladder", lambda: whole)
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--report"])
+    with pytest.raises(SystemExit, match="9 rows of the ladder are not finished"):
+        ablation.main()
