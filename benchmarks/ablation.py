@@ -14,6 +14,11 @@ temporal network, of the same U-Net and cut in the same way.
 Seeds change weights, crops and which of the training recordings are taken. Everything that is
 finished is kept in ``--work``, so that the command goes on where it stopped. ``--quick`` takes a
 minute or two, to try the command.
+
+    python benchmarks/ablation.py --shipped --out benchmarks/results/unlearned.md
+
+trains nothing: it scores the map of the shipped default beside the maps that need no temporal
+network, of the same shipped U-Net, on more of these test recordings (some minutes).
 """
 
 import argparse
@@ -25,7 +30,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,9 +141,11 @@ class Scale:
 
 
 SCALES = {
-    "standard": Scale(12, 16, 5, 160, 128, 200, 144, (1, 2), 300, 24, 5, 96, 48),
+    "standard": Scale(12, 16, 5, 160, 128, 200, 144, (1, 2), 400, 36, 6, 96, 96),
     "quick": Scale(2, 3, 1, 32, 64, 32, 64, (0, 1), 4, 1, 1, 64, 32),
 }
+SHIPPED_PER_PRESET = (4, 4)
+"""Test recordings of each preset where nothing is trained; the first are those of the ablation."""
 BATCH, TEMPORAL_BATCH, UNET_EPOCHS = 8, 4, 6
 
 
@@ -764,6 +771,61 @@ def table(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shipped_table(results: Results) -> str:
+    """Markdown: the shipped default's map and the unlearned ones, preset by preset."""
+    scores, scale = results["shipped"], results["scale"]
+    methods = [LEARNED, *UNLEARNED, VISIBLE]
+    names = list(scores[LEARNED]["SDC"])
+    groups = {
+        preset: [name for name in names if name.rpartition("-")[0] == preset]
+        for preset in (*ORDINARY, *HARD)
+    }
+    groups = {preset: group for preset, group in groups.items() if group}
+    titles = {p: f"{p} ({HARD[p]})" if p in HARD else p for p in groups}
+    for half, presets in (("ordinary", ORDINARY), ("hard", HARD)):
+        title = f"**all {half}**"
+        groups[title] = [name for preset in presets for name in groups.get(preset, [])]
+        titles[title] = title
+    thresholds = ", ".join(f"{m} {scores[m]['threshold']:.3f}" for m in methods[:-1])
+    size = f"{scale['n_test_frames']} x {scale['test_side_px']} x {scale['test_side_px']}"
+    lines = [
+        "# The shipped temporal network and what needs none",
+        "",
+        f"Mean pixel SDC over simulated recordings of {size} (split `test`), of presets that no "
+        "training makes. All maps are those of the shipped model `default` and its U-Net, each "
+        f"cut at the best threshold on {scale['n_validation']} recordings of the split "
+        f"`validation`: {thresholds}. `{VISIBLE}`: a perfect U-Net and its maximum over time. The "
+        "difference is that of each recording, mean ± standard error.",
+        "",
+        "| preset | recordings | "
+        + " | ".join(methods)
+        + f" | {LEARNED} - {BASELINE} | {LEARNED} better in |",
+        "|---" * (len(methods) + 4) + "|",
+    ]
+    for group, members in groups.items():
+        if not members:
+            continue
+        values = {m: np.array([scores[m]["SDC"][name] for name in members]) for m in methods}
+        change = values[LEARNED] - values[BASELINE]
+        error = f" ± {change.std(ddof=1) / np.sqrt(len(change)):.3f}" if len(change) > 1 else ""
+        cells = [f"{values[m].mean():.3f}" for m in methods]
+        cells += [f"{change.mean():+.3f}{error}", f"{int((change > 0).sum())} of {len(change)}"]
+        lines.append(f"| {titles[group]} | {len(members)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def measure_shipped(folder: Path, scale: Scale, *, workers: int = 1) -> Results:
+    """Score the shipped default; no network is trained."""
+    scale = replace(scale, per_preset=SHIPPED_PER_PRESET if scale.per_preset[0] else (0, 1))
+    work = Workplace(folder, scale, 1)
+    sources = [s for s in work.sources() if s.split != "training"]
+    steps = Preparation(PIPELINES["default"].networks.temporal.step_s, "truth")
+    make = partial(prepare, folder=folder / "recordings", preparations=[steps])
+    for done, _ in enumerate(each(make, sources, workers=workers), start=1):
+        print(f"recordings: {done} of {len(sources)}", file=sys.stderr, flush=True)
+    return {"scale": scale.__dict__, "shipped": shipped_scores(work)}
+
+
 def draw(results: Results, path: Path) -> None:
     """The ladder on the hard recordings beside its baseline, and the default without a switch."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
@@ -854,23 +916,27 @@ def main() -> None:
     parser.add_argument(
         "--report", action="store_true", help="Write what is finished; train nothing more."
     )
+    parser.add_argument(
+        "--shipped", action="store_true", help="Train nothing: score the shipped default."
+    )
     parser.add_argument("--quick", action="store_true", help="Tiny: tries the command.")
     given = parser.parse_args()
     size = "quick" if given.quick else "standard"
     folder = (given.work or Path("ablation-work")) / size
-    results = measure(
-        folder,
-        SCALES[size],
-        given.seeds,
-        workers=given.workers,
-        report=given.report,
-    )
-    text = table(results)
+    if given.shipped:
+        results = measure_shipped(folder, SCALES[size], workers=given.workers)
+        text = shipped_table(results)
+    else:
+        results = measure(
+            folder, SCALES[size], given.seeds, workers=given.workers, report=given.report
+        )
+        text = table(results)
     if given.out is not None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        picture = given.out.with_suffix(".png")
-        draw(results, picture)
-        text += f"\n![SDC along the ladder, and without each switch]({picture.name})\n"
+        if not given.shipped:
+            picture = given.out.with_suffix(".png")
+            draw(results, picture)
+            text += f"\n![SDC along the ladder, and without each switch]({picture.name})\n"
         given.out.write_text(text, encoding="utf-8")
         given.out.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     print(text)

@@ -169,3 +169,21 @@ def test_the_quick_ablation_writes_its_tables_and_goes_on_where_it_stopped(
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--report"])
     with pytest.raises(SystemExit, match="9 rows of the ladder are not finished"):
         ablation.main()
+
+
+def test_the_shipped_default_is_scored_without_any_training(ablation, tmp_path, monkeypatch):
+    for name in ("fit_unet", "fit_temporal"):
+        monkeypatch.setattr(ablation, name, None)
+    out = tmp_path / "unlearned.md"
+    command = ["ablation", "--quick", "--shipped", "--work", str(tmp_path), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", command)
+    ablation.main()
+    text = out.read_text("utf-8")
+    for name, why in ablation.HARD.items():
+        assert f"| {name} ({why}) | 1 | " in text
+    assert "| **all hard** | 5 | " in text
+    assert "ordinary" not in text
+    scores = json.loads(out.with_suffix(".json").read_text("utf-8"))["shipped"]
+    learned, plain = (scores[m]["SDC"] for m in (ablation.LEARNED, ablation.BASELINE))
+    change = np.mean([learned[name] - plain[name] for name in learned])
+    assert f"| {change:+.3f} ± " in text.splitlines()[-1]
