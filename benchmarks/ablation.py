@@ -139,6 +139,12 @@ class Scale:
     unet_crop_px: int
     temporal_crop_px: int
 
+    def recordings(self) -> dict[str, Any]:
+        """What says which recordings validate and test, whatever is trained."""
+        names = ("n_validation", "n_frames", "side_px")
+        names += ("n_test_frames", "test_side_px", "per_preset")
+        return {name: getattr(self, name) for name in names}
+
 
 SCALES = {
     "standard": Scale(12, 16, 5, 160, 128, 200, 144, (1, 2), 400, 36, 6, 96, 96),
@@ -608,7 +614,7 @@ def unlearned_scores(
 def shipped_scores(work: Workplace) -> dict[str, Any]:
     """The default as shipped, cut and scored in the same way."""
     use_one_thread()
-    path = work.folder / "rows" / f"shipped-{hash_of(work.scale.__dict__)}.json"
+    path = work.folder / "rows" / f"shipped-{hash_of(work.scale.recordings())}.json"
     if not path.is_file():
         model = load_model("default")
         pipeline = model.settings.pipeline
@@ -823,7 +829,7 @@ def measure_shipped(folder: Path, scale: Scale, *, workers: int = 1) -> Results:
     make = partial(prepare, folder=folder / "recordings", preparations=[steps])
     for done, _ in enumerate(each(make, sources, workers=workers), start=1):
         print(f"recordings: {done} of {len(sources)}", file=sys.stderr, flush=True)
-    return {"scale": scale.__dict__, "shipped": shipped_scores(work)}
+    return {"scale": scale.recordings(), "shipped": shipped_scores(work)}
 
 
 def draw(results: Results, path: Path) -> None:
