@@ -141,9 +141,8 @@ class Scale:
 
     def recordings(self) -> dict[str, Any]:
         """What says which recordings validate and test, whatever is trained."""
-        names = ("n_validation", "n_frames", "side_px")
-        names += ("n_test_frames", "test_side_px", "per_preset")
-        return {name: getattr(self, name) for name in names}
+        sizes = ("n_frames", "side_px", "n_test_frames", "test_side_px")
+        return {name: getattr(self, name) for name in ("n_validation", *sizes, "per_preset")}
 
 
 SCALES = {
