@@ -233,6 +233,7 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
     """
     folder = check_destination(folder, overwrite)
     partial = partial_folder(folder)
+    made = not partial.exists()
     try:
         partial.mkdir(parents=True, exist_ok=True)
         _mark_unfinished(partial)
@@ -240,6 +241,8 @@ def start_partial(folder: str | Path, *, overwrite: bool = False) -> Path:
             if path.name not in (RUN_FILE, WORK_FOLDER):
                 remove(path)
     except OSError as error:
+        if made:
+            remove(partial)
         raise cannot_write(folder, error) from error
     return partial
 

@@ -131,7 +131,7 @@ def test_a_pass_that_was_killed_goes_on_as_if_nothing_had_been(recording, tmp_pa
     undisturbed.end()
     killed.push(frames[:at])
     keep_first_pass(tmp_path / "so_far.npz", killed, killed.stream, key="this")
-    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this")
+    assert take_up_first_pass(tmp_path / "so_far.npz", again, key="this", n_frames=N_FRAMES)
     again.push(frames[at:])
     again.end()
     found, expected = again.analysis(), undisturbed.analysis()
