@@ -37,6 +37,8 @@ from cocuyo.training.team import ALONE, Team, collect
 
 SAME_NEURON_IOU = 0.4
 """A candidate that overlaps a functional neuron at least this much is one."""
+_COOLER = tuple(float(t) for t in np.round(np.geomspace(1.0, 4.0, 15), 3))
+"""Temperatures that are tried: what was fitted is too sure of itself on what it has not seen."""
 UNCERTAIN_IOU = 0.2
 """Between this and `SAME_NEURON_IOU` a candidate teaches nothing."""
 
@@ -129,6 +131,9 @@ def fit_verifier(
 ) -> tuple[Verifier, dict[str, float]]:
     """Fit the verifier: some perceptrons whose mean opinion, in logits, counts.
 
+    How sure it is of that opinion is chosen on the validation examples, so that a score is the
+    share of neurons among candidates of that score.
+
     Parameters
     ----------
     training, validation : Examples
@@ -167,20 +172,39 @@ def fit_verifier(
         for member in range(recipe.members)
     ]
     weights, biases = _side_by_side(members)
-    fitted = Verifier(mean.astype(np.float32), scale.astype(np.float32), weights, biases)
+    sure = Verifier(mean.astype(np.float32), scale.astype(np.float32), weights, biases)
+    losses = {t: _loss(_cooler(sure, t).score(validation.features), validation) for t in _COOLER}
+    temperature = min(losses, key=losses.__getitem__)
+    fitted = _cooler(sure, temperature)
     score = fitted.score(validation.features)
-    held_loss = functional.binary_cross_entropy(
-        torch.from_numpy(score), torch.from_numpy(validation.right).float()
-    )
     right = (score >= 0.5) == validation.right
     metrics = {
-        "validation_loss": float(held_loss),
+        "validation_loss": losses[temperature],
+        "temperature": float(temperature),
         "validation_accuracy": float(right.mean()),
         "validation_share_right": float(validation.right.mean()),
         "n_training": float(len(training.right)),
         "n_validation": float(len(validation.right)),
     }
     return Verifier.from_tensors(fitted.tensors()), metrics
+
+
+def _cooler(verifier: Verifier, temperature: float) -> Verifier:
+    """The same order of candidates, with logits divided by the temperature (Guo et al. 2017)."""
+    *weights, last = verifier.weights
+    *biases, shift = verifier.biases
+    return Verifier(
+        verifier.mean,
+        verifier.scale,
+        (*weights, np.asarray(last / temperature, np.float32)),
+        (*biases, np.asarray(shift / temperature, np.float32)),
+    )
+
+
+def _loss(score: FloatArray, examples: Examples) -> float:
+    """Binary cross-entropy of scores."""
+    wanted = torch.from_numpy(examples.right).float()
+    return float(functional.binary_cross_entropy(torch.from_numpy(score), wanted))
 
 
 def _fit_member(

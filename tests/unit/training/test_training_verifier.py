@@ -80,6 +80,16 @@ def test_several_perceptrons_give_the_mean_of_their_logits():
     np.testing.assert_allclose(logits(*_side_by_side(members)), mean, rtol=1e-4, atol=1e-5)
 
 
+def test_what_cannot_be_told_is_scored_as_often_as_it_is_so():
+    few = candidates(60, separable=False)
+    verifier, metrics = fit_verifier(
+        few, candidates(seed=1, separable=False), recipe=RECIPE, seed=0
+    )
+    assert metrics["temperature"] > 1.5
+    sure = np.abs(verifier.score(candidates(seed=2, separable=False).features) - 0.5)
+    assert np.median(sure) < 0.3
+
+
 def test_the_same_seed_gives_the_same_verifier(fitted):
     again, _ = fit_verifier(candidates(), candidates(seed=1), recipe=RECIPE, seed=0)
     for name, array in fitted[0].tensors().items():
