@@ -130,7 +130,7 @@ class EventsRecipe(RecipeConfig):
 class VerifierRecipe(FrozenConfig):
     """Fitting the verifier of candidates."""
 
-    n_training: int = Field(default=176, ge=1, description="Recordings whose candidates teach.")
+    n_training: int = Field(default=128, ge=1, description="Recordings whose candidates teach.")
     n_validation: int = Field(
         default=16, ge=1, description="Recordings on which the best epoch is chosen."
     )
