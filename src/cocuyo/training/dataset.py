@@ -39,6 +39,8 @@ from cocuyo.training.team import ALONE, Team, collect
 Split = Literal["training", "validation", "test"]
 Labels = Literal["truth", "srname"]
 Preparations = Literal["slices", "all"]
+_USERS_ERROR = 0.15
+"""How wrong a user is about the soma diameter: sd of its logarithm."""
 FORMAT = 5
 """Version of the folders; folders of another version are made again."""
 
@@ -232,7 +234,7 @@ def diameter_error(seed: int, preparations: Preparations) -> float:
     float
         Larger where the usual diameter of a soma says less.
     """
-    return 0.2 if is_broad(seed, preparations) else 0.15
+    return 0.2 if is_broad(seed, preparations) else _USERS_ERROR
 
 
 def _prepare_one(
@@ -288,7 +290,7 @@ def make_example(
     labels: Labels,
     seed: int,
     diameter_px: float | None = None,
-    wrong: float = 0.15,
+    wrong: float = _USERS_ERROR,
 ) -> Example:
     """Preprocess a simulated recording as the pipeline does, and label it.
 
