@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from cocuyo.cli.common import _PRESETS, _counted, _pipeline_settings, _problems, _say, cli
+from cocuyo.cli.common import (
+    _SETTINGS_OPTIONS,
+    _counted,
+    _pipeline_settings,
+    _problems,
+    _say,
+    cli,
+)
 from cocuyo.cli.program import EXIT_FAILURE
 from cocuyo.cli.progress import ProgressPrinter, _duration
 from cocuyo.cli.reading import _RECORDING_OPTIONS
@@ -59,19 +66,7 @@ def _batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Animal, slice or culture that a recording comes from: the unit of "
                 "observation when groups are compared; rules as for --group.",
             ),
-            click.option(
-                "--preset",
-                type=click.Choice(_PRESETS),
-                default="default",
-                show_default=True,
-                help="default: ours; paper: the published method; srname: without networks.",
-            ),
-            click.option(
-                "--model", metavar="NAME|DIR", help="Another trained model, with its settings."
-            ),
-            click.option(
-                "--config", "config_file", metavar="FILE", help="TOML file with settings to change."
-            ),
+            *_SETTINGS_OPTIONS,
             click.option(
                 "--seed", type=int, default=0, show_default=True, help="Seed, kept in run.json."
             ),

@@ -136,6 +136,22 @@ def _summary(result: "Result", folder: "Path") -> str:
     return "\n".join(lines)
 
 
+_SETTINGS_OPTIONS = (
+    click.option(
+        "--preset",
+        type=click.Choice(_PRESETS),
+        default="default",
+        show_default=True,
+        help="default: ours; paper: the published method; srname: without networks.",
+    ),
+    click.option("--model", metavar="NAME|DIR", help="Another trained model, with its settings."),
+    click.option(
+        "--config", "config_file", metavar="FILE", help="TOML file with settings to change."
+    ),
+)
+"""Options of the commands that analyse recordings: with which settings."""
+
+
 def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options of the commands that make a result folder of a recording."""
     options = (
@@ -150,19 +166,7 @@ def _result_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Result folder; <stem>.cocuyo beside REC by default, <stem>.experiment.cocuyo "
             "beside the first of several.",
         ),
-        click.option(
-            "--preset",
-            type=click.Choice(_PRESETS),
-            default="default",
-            show_default=True,
-            help="default: ours; paper: the published method; srname: without networks.",
-        ),
-        click.option(
-            "--model", metavar="NAME|DIR", help="Another trained model, with its settings."
-        ),
-        click.option(
-            "--config", "config_file", metavar="FILE", help="TOML file with settings to change."
-        ),
+        *_SETTINGS_OPTIONS,
         click.option(
             "--overwrite", is_flag=True, help="Replace a result of cocuyo that is in the way."
         ),
