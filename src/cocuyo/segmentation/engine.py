@@ -377,6 +377,8 @@ class _OpenVinoEngine:
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": rest,
             "PERFORMANCE_HINT": "LATENCY",
+            # Pinned threads of two processes that run side by side would share a core.
+            "ENABLE_CPU_PINNING": False,
         }
         if n_threads:
             options["INFERENCE_NUM_THREADS"] = n_threads

@@ -1,9 +1,11 @@
 """Engines: stateless, and clear about what a model folder lacks."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -449,3 +451,22 @@ def test_a_processor_that_computes_in_bf16_computes_in_int8(monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: "AMD64")
     monkeypatch.setattr("cocuyo.segmentation.engine.computes_in_bf16", lambda: True)
     assert processor_formats() == ("int8", "bf16", "f32")
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="threads can be pinned where the system says to which of several cores",
+)
+def test_engines_leave_their_threads_to_the_scheduler(folder_of):
+    """Threads pinned to a core share it with those of every other process that runs beside."""
+    allowed = os.sched_getaffinity(0)
+    engine = load(folder_of(CONFIG))
+    at_work = threading.Thread(target=lambda: [engine.segment(image_of(0)) for _ in range(300)])
+    at_work.start()
+    seen = set()
+    while at_work.is_alive():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            seen |= {
+                frozenset(os.sched_getaffinity(int(name))) for name in os.listdir("/proc/self/task")
+            }
+    assert seen == {frozenset(allowed)}
