@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -467,6 +468,7 @@ def test_engines_leave_their_threads_to_the_scheduler(folder_of):
     while at_work.is_alive():
         with contextlib.suppress(OSError):  # a thread that has just ended
             seen |= {
-                frozenset(os.sched_getaffinity(int(name))) for name in os.listdir("/proc/self/task")
+                frozenset(os.sched_getaffinity(int(task.name)))
+                for task in Path("/proc/self/task").iterdir()
             }
     assert seen == {frozenset(allowed)}
