@@ -29,7 +29,7 @@ STAGES = (
     ("first frames, template", "pipeline.run", "set_up"),
     ("read", "io.tiff", "PagedMovie.read"),
     ("place frames", "pipeline.stream", "place_frames"),
-    ("shift frames", "pipeline.stream", "apply_shifts"),
+    ("shift frames", "pipeline.stream", "apply_motion"),
     ("steps, temporal contrast", "pipeline.analysis", "push_frames"),
     ("sums, maps of the contrast", "pipeline.analysis", "_Sums.add"),
     ("equalise", "pipeline.analysis", "equalise"),

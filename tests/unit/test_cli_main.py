@@ -232,3 +232,21 @@ def test_progress_with_nothing_to_do_is_done():
     stream = io.StringIO()
     ProgressPrinter(stream)(Progress("validate", 0, 0))
     assert stream.getvalue() == "validate: 0 of 0, done in 0:00\n"
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, "1"), ({"OMP_NUM_THREADS": "3"}, "None")])
+def test_the_program_lets_linear_algebra_have_one_thread_unless_told(given, seen):
+    script = (
+        "import atexit, os, sys\n"
+        "import cocuyo.cli\n"
+        "assert 'numpy' not in sys.modules  # it reads the number when it is loaded\n"
+        "atexit.register(lambda: print(os.environ.get('OPENBLAS_NUM_THREADS')))\n"
+        "sys.argv = ['cocuyo', '--version']\n"
+        "cocuyo.cli.main()\n"
+    )
+    without = {name: value for name, value in os.environ.items() if "NUM_THREADS" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=without | given, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == seen

@@ -6,6 +6,7 @@ to end (SIGTERM).
 """
 
 import io
+import os
 import signal
 import sys
 import threading
@@ -129,6 +130,10 @@ def _report_failure(error: Exception) -> int:
 
 def main() -> NoReturn:
     """Run ``cocuyo`` as a program."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Our matrices are small: threads that share them wait for each other, and take the cores
+        # from the networks meanwhile. The process is ours, and NumPy is not loaded yet.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for stream in (sys.stdout, sys.stderr):  # a terminal without µ shows a mark in its place
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -58,6 +58,7 @@ from cocuyo.core.suspects import (
     overlaps,
     score_decides,
 )
+from cocuyo.core.threads import map_in_threads
 
 __all__ = [
     "FLAG_FLASH",
@@ -114,6 +115,7 @@ __all__ = [
     "fill",
     "find_suspects",
     "ignore_progress",
+    "map_in_threads",
     "median",
     "outline",
     "overlaps",

@@ -13,6 +13,9 @@ from cocuyo.io.atomic import reserve
 
 _SMALLEST = 8_000_000
 """Bytes; smaller arrays stay in memory."""
+_EVERY = 8
+"""Calls of `release` of which one frees: what a block touched lies in the pages that the next one
+touches, and each page that comes back takes a microsecond. Blocks are some megabytes."""
 
 
 class DiskScratch(Scratch):
@@ -27,6 +30,7 @@ class DiskScratch(Scratch):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+        self._calls = 0
 
     def array(self, shape: tuple[int, int], dtype: type = np.float32) -> AnyArray:
         """Make an array, on disk if it is large.
@@ -62,7 +66,8 @@ class DiskScratch(Scratch):
         return np.frombuffer(values, dtype).reshape(shape)
 
     def release(self) -> None:
-        """Free the memory of what lies on disk; its values stay."""
-        if hasattr(mmap, "MADV_DONTNEED"):
+        """Free the memory of what lies on disk, now and then; its values stay."""
+        self._calls += 1
+        if hasattr(mmap, "MADV_DONTNEED") and self._calls % _EVERY == 0:
             for values in self._maps:
                 values.madvise(mmap.MADV_DONTNEED)

@@ -11,7 +11,14 @@ from typing import Self
 import numpy as np
 from scipy import ndimage
 
-from cocuyo.core import AnyArray, BoolArray, FloatArray, LabelArray, ModelError
+from cocuyo.core import (
+    AnyArray,
+    BoolArray,
+    FloatArray,
+    LabelArray,
+    ModelError,
+    map_in_threads,
+)
 
 TRACE_CHANNELS = ("trace", "small changes", "interpolated", "frame rate")
 """What the network sees of a trace, in order."""
@@ -69,12 +76,16 @@ class EventJudge:
             The sum over some frames is the number of events expected to begin in them.
         """
         found = np.zeros(scaled.shape, np.float32)
-        for roi in range(len(scaled)):  # one by one: their layers fit a processor's cache
+
+        def judge(roi: int) -> None:
             view = look_at(scaled[[roi]], usable, frame_rate_hz=frame_rate_hz)
             logits = self._run(np.ascontiguousarray(view.channels[0].T), view.context)
             middle = view.group * np.arange(len(logits)) + view.group // 2
             at = np.minimum(middle, scaled.shape[1] - 1)
             found[roi, at] = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+
+        # One by one: their layers fit a processor's cache.
+        map_in_threads(judge, range(len(scaled)))
         return found
 
     def _run(self, seen: FloatArray, context: int) -> FloatArray:

@@ -776,7 +776,9 @@ def _quiet_fit(own: FloatArray, sources: FloatArray, plain: FloatArray) -> Float
         slope = float(one @ target) / max(float(one @ one), 1e-12)
         left_of_one = float(np.sum((target - slope * one) ** 2))
         gain = len(target) * np.log(max(left_of_one, 1e-12) / max(left, 1e-12))
-        quiet = _quiet_frames(own - fit @ sources, below=4.0)
+        before, quiet = quiet, _quiet_frames(own - fit @ sources, below=4.0)
+        if np.array_equal(quiet, before):  # the next round would find the same
+            break
     n_free = int(np.count_nonzero(np.any(sources, axis=1)))
     return np.asarray(fit if gain > 2 * (n_free - 1) else 0 * fit, np.float32)
 
@@ -815,5 +817,7 @@ def _quiet_slope(own: FloatArray, surround: FloatArray, *, largest: float) -> fl
         if power <= 0 or quiet.sum() < 10:
             return 0.0
         slope = float(np.clip(s @ (o - o.mean()) / power, 0.0, largest))
-        quiet = _quiet_frames(own - slope * surround, below=4.0)
+        before, quiet = quiet, _quiet_frames(own - slope * surround, below=4.0)
+        if np.array_equal(quiet, before):
+            break
     return slope

@@ -52,7 +52,7 @@ _LOCAL_WINDOW = 3.0
 _CLIP = 4.0
 # Somata keep at least this many pixels when frames are averaged over squares, and frames this
 # many pixels on the shorter side: below, the placing gets worse than it gets faster.
-_SMALLEST_DIAMETER = 3.5
+_SMALLEST_DIAMETER = 3.0
 _SMALLEST_SIDE = 128
 # Frames looked back on: for the usual brightness, and for the usual confidence.
 _BRIGHTNESS_FRAMES = 15
@@ -1448,7 +1448,8 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
     fit = _solve(template, target, flat)
     if fit is None:
         return 0.0, 0.0
-    residual = target - fit.astype(np.float32) @ template.basis
+    # Not by `@`: its threads would wait for those of the networks, for longer than this takes.
+    residual = target - np.einsum("i,ij->j", fit.astype(np.float32), template.basis)
     size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
     # 2.385 sd: 95 % efficiency under normal noise (Holland and Welsch 1977).
     scale = 2.385 * _MAD_TO_SD * median(size)
