@@ -544,6 +544,7 @@ def find_rois(
         valid=analysis.maps.valid,
         config=config,
         diameter_px=diameter_px,
+        mean=analysis.maps.mean,
         score=analysis.maps.probability,
         judge=judge,
         scratch=scratch,

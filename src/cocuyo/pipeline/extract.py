@@ -14,6 +14,7 @@ from cocuyo.core import (
     LabelArray,
     Progress,
     ProgressCallback,
+    Quality,
     Recording,
     Result,
     ResultError,
@@ -25,7 +26,13 @@ from cocuyo.core import (
 from cocuyo.io import DiskScratch
 from cocuyo.pipeline.analysis import Analysis, analyse
 from cocuyo.pipeline.field import measure_field_shift
-from cocuyo.pipeline.finish import Extracted, Finished, extract_traces, peak_snr
+from cocuyo.pipeline.finish import (
+    Extracted,
+    Finished,
+    extract_traces,
+    measure_agreement,
+    peak_snr,
+)
 from cocuyo.pipeline.model import load_model
 from cocuyo.pipeline.parts import spread_rows
 from cocuyo.pipeline.run import Clock, assemble, choose_diameter, report_motion
@@ -383,9 +390,23 @@ def _trace(
         )
     snr = np.full(len(rois), np.nan, np.float32)
     snr[there] = peak_snr(found.traces)
+    quality = Quality.unknown(len(rois))
+    if len(there):
+        quality.agreement[there] = measure_agreement(
+            recording,
+            analysis.motion,
+            rois.footprints[there],
+            found.traces,
+            mean=analysis.maps.mean,
+            valid=analysis.maps.valid,
+            config=config,
+            diameter_px=diameter_px,
+            scratch=scratch,
+            progress=progress,
+        )
     found = spread_rows(found, there, len(rois), blank=np.nan, scratch=scratch)
     return Finished(
-        replace(rois, snr=snr),
+        replace(rois, snr=snr, quality=quality),
         found.traces,
         found.raster,
         found.events,

@@ -34,6 +34,7 @@ from cocuyo.postprocessing import (
     CandidateImage,
     EventJudge,
     LightStep,
+    Patches,
     Scene,
     Verifier,
     add_context,
@@ -253,7 +254,7 @@ def finish_candidates(
     )
     reasons = _judge(images, features, score, counts, config, diameter_px)
     agreement = [
-        footprint_agreement(image, inside, diameter_px=diameter_px)
+        footprint_agreement(image.image, _as_square(image), inside, diameter_px=diameter_px)
         for image, inside in zip(images, drawn.inside, strict=True)
     ]
     quality = replace(
@@ -271,6 +272,7 @@ def finish_mask(
     valid: BoolArray,
     config: PipelineConfig,
     diameter_px: float,
+    mean: FloatArray | None = None,
     score: FloatArray | None = None,
     judge: EventJudge | None = None,
     scratch: Scratch = MEMORY,
@@ -295,6 +297,9 @@ def finish_mask(
         Settings.
     diameter_px : float
         Typical soma diameter in pixels.
+    mean : ndarray of float32, shape (n_rows, n_columns), optional
+        Mean of the motion-corrected frames. With it the recording is read once more, to see how
+        well footprints agree with what flashes.
     score : ndarray of float32, shape (n_rows, n_columns), optional
         Map whose mean over an ROI is its score.
     judge : EventJudge, optional
@@ -354,7 +359,21 @@ def finish_mask(
         if score is None
         else np.array([score.ravel()[p].mean() for p in pixels], np.float32)
     )
-    rois = _roi_set(footprints, shape, means, reasons, traces)
+    quality = Quality.unknown(n_rois)
+    if mean is not None:
+        quality.agreement[:] = measure_agreement(
+            recording,
+            motion,
+            footprints,
+            traces,
+            mean=mean,
+            valid=valid,
+            config=config,
+            diameter_px=diameter_px,
+            scratch=scratch,
+            progress=progress,
+        )
+    rois = replace(_roi_set(footprints, shape, means, reasons, traces), quality=quality)
     return Finished(rois, traces, raster, events, np.zeros((n_rois, 0), np.float32))
 
 
@@ -495,7 +514,6 @@ def _draw(
 ) -> Drawn:
     """Image and outline of each candidate, by the trace of given pixels around a given point."""
     shape = recording.frame_shape
-    usable = np.asarray(motion.flags) == 0
     cells = averaging_weights(list(pixels), size=shape[0] * shape[1])
     raw, ring = _cells_and_surrounds(
         recording,
@@ -508,28 +526,19 @@ def _draw(
         progress=progress,
         stage="reading candidates",
     )
-    known = [finite_frames(traces, usable, scratch=scratch) for traces in (raw, ring)]
-    weights = scratch.array(raw.shape)
-    for rows in roi_blocks(raw.shape):
-        weights[rows] = event_weights(
-            interpolate_frames(raw[rows], known[0]) - interpolate_frames(ring[rows], known[1]),
-            frame_rate_hz=recording.rate_hz,
-            usable=usable,
-            validation=config.validation,
-            config=config.footprints,
-        )
-        scratch.release()
-    patches = cut_patches(
-        points, diameter_px=diameter_px, frame_shape=shape, config=config.footprints
+    weights, patches, sums = _pictures(
+        recording,
+        motion,
+        points,
+        raw,
+        ring,
+        mean=maps.mean,
+        config=config,
+        diameter_px=diameter_px,
+        scratch=scratch,
+        progress=progress,
+        stage="drawing candidates",
     )
-    sums = np.zeros(patches.index.shape, np.float32)
-    for start, frames in corrected_blocks(
-        recording, motion, progress=progress, stage="drawing candidates"
-    ):
-        # The weights sum to 0: without its mean a frame adds the same and loses fewer digits.
-        changes = frames - maps.mean
-        add_to_images(sums, changes, weights[:, start : start + len(frames)], patches)
-        scratch.release()
     side = patches.side
     inside = patches.inside & maps.valid.ravel()[patches.index].reshape(-1, side, side)
     # The weights have norm 1: the noise of an image is that of a frame.
@@ -551,6 +560,134 @@ def _draw(
         left[row] = weights[i]
         scratch.release()
     return Drawn([images[i] for i in kept], patches.index[kept], inside[kept], left)
+
+
+def _pictures(
+    recording: Recording,
+    motion: Motion,
+    points: LabelArray,
+    raw: FloatArray,
+    ring: FloatArray,
+    *,
+    mean: FloatArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    scratch: Scratch,
+    progress: ProgressCallback,
+    stage: str,
+) -> tuple[FloatArray, Patches, FloatArray]:
+    """Weights of the frames in the events of traces, squares around points, and what flashes there.
+
+    Reads the recording once.
+    """
+    usable = np.asarray(motion.flags) == 0
+    known = [finite_frames(traces, usable, scratch=scratch) for traces in (raw, ring)]
+    weights = scratch.array(raw.shape)
+    for rows in roi_blocks(raw.shape):
+        weights[rows] = event_weights(
+            interpolate_frames(raw[rows], known[0]) - interpolate_frames(ring[rows], known[1]),
+            frame_rate_hz=recording.rate_hz,
+            usable=usable,
+            validation=config.validation,
+            config=config.footprints,
+        )
+        scratch.release()
+    patches = cut_patches(
+        points,
+        diameter_px=diameter_px,
+        frame_shape=recording.frame_shape,
+        config=config.footprints,
+    )
+    sums = np.zeros(patches.index.shape, np.float32)
+    for start, frames in corrected_blocks(recording, motion, progress=progress, stage=stage):
+        # The weights sum to 0: without its mean a frame adds the same and loses fewer digits.
+        changes = frames - mean
+        add_to_images(sums, changes, weights[:, start : start + len(frames)], patches)
+        scratch.release()
+    return weights, patches, sums
+
+
+def measure_agreement(
+    recording: Recording,
+    motion: Motion,
+    footprints: sparse.csr_array,
+    traces: Traces,
+    *,
+    mean: FloatArray,
+    valid: BoolArray,
+    config: PipelineConfig,
+    diameter_px: float,
+    scratch: Scratch = MEMORY,
+    progress: ProgressCallback = ignore_progress,
+) -> FloatArray:
+    """Compare footprints with what flashes together with their traces; reads the recording once.
+
+    For ROIs that were not drawn from their own activity (`finish_mask`, `extract`).
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    motion : Motion
+        Its shifts and flags.
+    footprints : csr_array, shape (n_rois, n_rows * n_columns)
+        Pixels of each ROI; at least one each.
+    traces : Traces
+        Their traces.
+    mean : ndarray of float32, shape (n_rows, n_columns)
+        Mean of the motion-corrected frames.
+    valid : ndarray of bool, shape (n_rows, n_columns)
+        Pixels in view at all times and not excluded.
+    config : PipelineConfig
+        Settings.
+    diameter_px : float
+        Typical soma diameter in pixels.
+    scratch : Scratch
+        Where the traces are kept.
+    progress : callable, optional
+        Called after each block.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_rois,)
+        As `footprint_agreement` says.
+    """
+    n_columns = recording.frame_shape[1]
+    rows = [slice(a, b) for a, b in pairwise(footprints.indptr)]
+    points = [_centre(footprints.indices[row], n_columns) for row in rows]
+    _, patches, sums = _pictures(
+        recording,
+        motion,
+        np.array(points, np.int32).reshape(-1, 2),
+        traces.raw,
+        traces.neuropil,
+        mean=mean,
+        config=config,
+        diameter_px=diameter_px,
+        scratch=scratch,
+        progress=progress,
+        stage="comparing footprints",
+    )
+    side, found = patches.side, np.zeros(len(rows), np.float32)
+    own = np.zeros(mean.size, np.float32)
+    for i, row in enumerate(rows):
+        own[footprints.indices[row]] = footprints.data[row]
+        index, inside = patches.index[i], patches.inside[i]
+        found[i] = footprint_agreement(
+            sums[i].reshape(side, side),
+            np.where(inside, own[index].reshape(side, side), 0),
+            inside & valid.ravel()[index].reshape(side, side),
+            diameter_px=diameter_px,
+        )
+        own[footprints.indices[row]] = 0
+    return found
+
+
+def _as_square(image: CandidateImage) -> FloatArray:
+    """Weights of a candidate's pixels in its square."""
+    weights = np.zeros(image.mask.shape, np.float32)
+    weights[image.mask] = image.weights
+    return weights
 
 
 def _centre(pixels: LabelArray, n_columns: int) -> tuple[int, int]:

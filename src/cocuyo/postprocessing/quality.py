@@ -14,7 +14,6 @@ from cocuyo.core import (
     release_pages,
     roi_blocks,
 )
-from cocuyo.postprocessing.footprints import CandidateImage
 
 _AROUND_DIAMETERS = 0.6
 """How far around an ROI its picture is compared with its footprint, in soma diameters."""
@@ -103,13 +102,17 @@ def measure_quality(
     )
 
 
-def footprint_agreement(image: CandidateImage, inside: BoolArray, *, diameter_px: float) -> float:
+def footprint_agreement(
+    picture: FloatArray, footprint: FloatArray, inside: BoolArray, *, diameter_px: float
+) -> float:
     """Correlate a footprint with the picture of what flashes together with its trace.
 
     Parameters
     ----------
-    image : CandidateImage
-        Picture and outline of a candidate.
+    picture : ndarray of float32, shape (side, side)
+        Frames regressed on the events of the trace.
+    footprint : ndarray of float32, shape (side, side)
+        Weights of the ROI's pixels; 0 elsewhere.
     inside : ndarray of bool, shape (side, side)
         Pixels inside the frame and valid.
     diameter_px : float
@@ -118,14 +121,16 @@ def footprint_agreement(image: CandidateImage, inside: BoolArray, *, diameter_px
     Returns
     -------
     float
-        In [-1, 1], over the ROI and what lies within 0.6 diameters around it; NaN without pixels.
+        In [-1, 1], over the ROI and what lies within 0.6 diameters around it; NaN without pixels
+        or without events.
     """
-    if not image.mask.any():
+    mask = footprint > 0
+    if not mask.any():
         return float("nan")
-    near = inside & (ndimage.distance_transform_edt(~image.mask) <= _AROUND_DIAMETERS * diameter_px)
-    weights = np.zeros(image.mask.shape, np.float32)
-    weights[image.mask] = image.weights
-    a, b = weights[near] - weights[near].mean(), image.image[near] - image.image[near].mean()
+    near = inside & (ndimage.distance_transform_edt(~mask) <= _AROUND_DIAMETERS * diameter_px)
+    if not near.any():
+        return float("nan")
+    a, b = footprint[near] - footprint[near].mean(), picture[near] - picture[near].mean()
     norm = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / norm if norm > 0 else float("nan")
 

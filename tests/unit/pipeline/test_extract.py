@@ -73,6 +73,13 @@ def test_an_roi_without_any_event_stays_accepted(result):
     assert result.rois.accepted.all()
 
 
+def test_an_roi_beside_its_cell_agrees_less_with_what_flashes(movie, result):
+    beside = drawn([(y, x + 0.5 * DIAMETER_PX) for y, x in ACTIVE])
+    agreement = result.rois.quality.agreement[: len(ACTIVE)]
+    assert (agreement > 0.7).all()
+    assert (traced(movie.recording(), beside).rois.quality.agreement < agreement - 0.2).all()
+
+
 def test_false_events_are_counted_in_given_rois_too(result):
     assert result.info.false_events["n_rois"] == int(result.rois.accepted.sum())
 
@@ -343,7 +350,7 @@ def test_progress_names_what_is_done_and_can_stop_it(movie, rois):
     seen = []
     traced(movie.recording(), rois, progress=seen.append)
     stages = list(dict.fromkeys(told.stage for told in seen))
-    assert (stages[0], stages[-1]) == ("correcting motion", "extracting traces")
+    assert (stages[0], stages[-1]) == ("correcting motion", "comparing footprints")
     assert "segmenting" not in stages
 
     def stop(progress):

@@ -73,7 +73,7 @@ def candidates(movie, analysis, maps, *, verifier=None, motion=None, **settings)
     )
 
 
-def from_mask(movie, analysis, mask, *, valid=None, score=None, **settings):
+def from_mask(movie, analysis, mask, *, valid=None, mean=None, score=None, **settings):
     return finish_mask(
         movie.recording(),
         analysis.motion,
@@ -81,8 +81,19 @@ def from_mask(movie, analysis, mask, *, valid=None, score=None, **settings):
         valid=np.ones(mask.shape, np.bool_) if valid is None else valid,
         config=CONFIG.model_copy(update=settings),
         diameter_px=DIAMETER_PX,
+        mean=mean,
         score=score,
     )
+
+
+def test_cells_of_a_mask_agree_with_what_flashes_where_the_mean_picture_is_given(movie, analysis):
+    plain, seen = (
+        from_mask(movie, analysis, everything(movie), mean=mean).rois
+        for mean in (None, analysis.maps.mean)
+    )
+    assert np.isnan(plain.quality.agreement).all()
+    flashing = [owner(seen, centre) for centre in ACTIVE]
+    assert (seen.quality.agreement[flashing] > 0.7).all()
 
 
 def everything(movie):

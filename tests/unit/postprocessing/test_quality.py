@@ -5,7 +5,6 @@ from flashing_movie import disc
 from scipy import sparse
 
 from cocuyo.postprocessing import footprint_agreement, measure_quality, saturation_level
-from cocuyo.postprocessing.footprints import CandidateImage
 
 RATE_HZ = 10.0
 N_FRAMES = 900
@@ -142,23 +141,17 @@ def test_a_constant_trace_has_no_skewness_and_follows_nothing():
     assert found.motion_correlation[0] == 0
 
 
-def candidate(image, mask):
-    weights = np.clip(image[mask], 1e-3, 1).astype(np.float32)
-    nothing = np.zeros(int(mask.sum()), np.int32)
-    return CandidateImage(nothing, weights, 1.0, 0.1, image.astype(np.float32), mask)
-
-
 def test_an_outline_agrees_with_the_light_that_it_holds_and_not_with_light_elsewhere():
     inside = np.ones((31, 31), np.bool_)
     cell = disc((15, 15), 5, (31, 31), soft=1.0)
-    good = candidate(cell, cell > 0.5)
-    crescent = candidate(cell - 1.5 * disc((15, 9), 4, (31, 31)), cell > 0.5)
-    elsewhere = candidate(disc((15, 23), 4, (31, 31)) + 0.2 * cell, cell > 0.5)
+    outline = np.where(cell > 0.5, cell, 0).astype(np.float32)
+    crescent = cell - 1.5 * disc((15, 9), 4, (31, 31))
+    elsewhere = disc((15, 23), 4, (31, 31)) + 0.2 * cell
     of_good, of_crescent, of_elsewhere = (
-        footprint_agreement(each, inside, diameter_px=10) for each in (good, crescent, elsewhere)
+        footprint_agreement(picture.astype(np.float32), outline, inside, diameter_px=10)
+        for picture in (cell, crescent, elsewhere)
     )
     assert of_good > 0.9
     assert of_crescent < of_good - 0.2
     assert of_elsewhere < 0.3
-    none = candidate(cell, np.zeros_like(inside))
-    assert np.isnan(footprint_agreement(none, inside, diameter_px=10))
+    assert np.isnan(footprint_agreement(cell, np.zeros_like(outline), inside, diameter_px=10))
