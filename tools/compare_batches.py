@@ -20,7 +20,8 @@ OF_TIME_AND_PLACE = {"seconds", "peak_memory_mb", "path", "created", "timings_s"
 # A recording that was stopped after its first pass says so; its numbers are the same.
 TAKEN_OVER = "The maps were taken over from a run that was stopped before its end."
 PATTERNS = (
-    f"(<li>)?([^<>]+: )?{re.escape(TAKEN_OVER)}(</li>)?",
+    # A name of any length would be looked for from every letter of the pictures in a report.
+    f"(<li>)?([^<>]{{1,200}}: )?{re.escape(TAKEN_OVER)}(</li>)?",
     r"\d{4}-\d\d-\d\d \d\d:\d\d",
     r"<tr><th>(peak memory|time|input)</th>.*?</tr>",
     r"<title>.*?</title>|<h1>.*?</h1>",
@@ -37,7 +38,7 @@ def content_of(path: Path) -> Any:
         return without(json.loads(path.read_text("utf-8")))
     if path.suffix == ".html":
         text = path.read_text("utf-8")
-        for pattern in PATTERNS:
+        for pattern in PATTERNS[TAKEN_OVER not in text :]:
             text = re.sub(pattern, "", text)
         return text
     if path.suffix == ".h5":
