@@ -16,7 +16,8 @@ DATA = Path(__file__).parents[1] / "data"
     ("arguments", "status", "words"),
     [
         (["absent"], 1, "does not exist"),
-        (["file.txt"], 1, "is a file"),
+        (["file.txt"], 1, "is a file. A recording is analysed first: cocuyo run file.txt"),
+        ([".", "--pixel-size", "1,5"], 2, "decimals are written with a point, 1.5"),
         ([".", "--recording", "x.tif"], 2, "--recording belongs to a result"),
         ([".", "--port", "70000"], 2, "70000"),
     ],

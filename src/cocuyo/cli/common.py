@@ -120,6 +120,8 @@ def _typed(path: "Path") -> str:
 
 def _summary(result: "Result", folder: "Path") -> str:
     """What was found, in two lines, where the report lies and what comes next."""
+    from cocuyo.io.results import replaced_edits
+
     accepted = int(result.rois.accepted.sum())
     events = int(result.events.count(len(result.rois))[result.rois.accepted].sum())
     given = result.info.task == "extract"
@@ -131,6 +133,11 @@ def _summary(result: "Result", folder: "Path") -> str:
         f"{_counted(len(result.rois) - accepted, other)} rejected."
     ]
     lines += [f"Warning: {text}" for text in result.info.warnings]
+    if kept := replaced_edits(folder):
+        lines.append(
+            f"What was corrected in the result that was replaced lies in {kept[-1].name}; it does "
+            "not count here."
+        )
     lines.append(f"Report: {folder / 'report.html'}")
     lines.append(f"To correct it: cocuyo view {_typed(folder)}")
     return "\n".join(lines)

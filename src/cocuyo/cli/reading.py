@@ -68,25 +68,41 @@ class ReadingOptions:
         return {name: getattr(self, name) for name in READING_CHOICES}
 
 
+class _Number(click.ParamType):
+    """A number as Python writes it; says what is wrong with a decimal comma."""
+
+    name = "float"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, str) and value.count(",") == 1 and "." not in value:
+            self.fail(f"{value!r}: decimals are written with a point, {value.replace(',', '.')}.")
+        return float(click.FLOAT.convert(value, param, ctx))
+
+
+NUMBER = _Number()
+"""Type of an option that takes a number."""
+
 _RECORDING_OPTIONS = (
     click.option(
         "--frame-rate",
         "frame_rate_hz",
-        type=float,
+        type=NUMBER,
         metavar="HZ",
         help="Frames per second, where the file does not say it or says it wrongly.",
     ),
     click.option(
         "--pixel-size",
         "pixel_size_um",
-        type=float,
+        type=NUMBER,
         metavar="UM",
         help="Side of a pixel in the tissue, in µm.",
     ),
     click.option(
         "--diameter",
         "diameter_um",
-        type=float,
+        type=NUMBER,
         metavar="UM",
         help="Typical diameter of a soma, in µm.",
     ),

@@ -291,11 +291,17 @@ def _extract_or_find(
     from cocuyo.io import is_result, open_result
 
     if recording is None:
-        what = "is a file" if Path(source).is_file() else "is a result of another program"
-        msg = (
-            f"{source} {what}; name the recording in which its ROIs lie: --recording REC. Without "
-            "it, give a result folder of cocuyo, or the folder that holds recordings."
-        )
+        if Path(source).is_file():
+            msg = (
+                f"{source} is a file. A recording is analysed first: cocuyo run {source}, or "
+                "cocuyo view, and choose it there. With a file of ROIs, name the recording in "
+                "which they lie: --recording REC."
+            )
+        else:
+            msg = (
+                f"{source} is a result of another program; name the recording in which its ROIs "
+                "lie: --recording REC."
+            )
         raise CocuyoError(msg)
     folder = Path(out) if out is not None else _default_folder(recording)
     if not is_result(folder):

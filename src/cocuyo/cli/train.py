@@ -302,9 +302,14 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     click.echo(
         f"{_counted(adapted.n_judged, 'judged candidate')} among {adapted.n_examples} of "
         f"{_counted(adapted.n_recordings, 'recording')}. On those held out the model agreed with "
-        f"{adapted.agreement_before:.0%} before and {adapted.agreement_after:.0%} after; loss "
-        f"{adapted.loss_before:.3f} and {adapted.loss_after:.3f}."
+        f"{adapted.agreement_before:.0%} before and {adapted.agreement_after:.0%} after; "
+        f"cross-entropy {adapted.loss_before:.3f} and {adapted.loss_after:.3f} (lower is better)."
     )
+    if adapted.n_recordings < 3:
+        click.echo(
+            f"Learnt from {_counted(adapted.n_recordings, 'recording')} only: it may know no more "
+            "than what is peculiar to that. Correct three or more before you rely on it."
+        )
     click.echo(f"Use it: cocuyo run REC --model {_typed(Path(out))}")
 
 

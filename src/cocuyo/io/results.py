@@ -325,9 +325,8 @@ def save_result(
     """Write a result folder: pictures, tables, ``result.h5``, report and ``run.json``.
 
     Everything is written into ``<folder>.partial``, which then takes its place in one
-    step. Edits of a result that is replaced are kept as ``edits.replaced.jsonl``: they belong to
-    other ROIs, and are a person's work. After any failure (a full disk, Ctrl-C) a previous
-    result is as it was and nothing unfinished looks finished.
+    step. Edits of a result that is replaced are kept (`keep_edits`). After any failure (a full
+    disk, Ctrl-C) a previous result is as it was and nothing unfinished looks finished.
 
     Parameters
     ----------
@@ -375,8 +374,7 @@ def _save(
         start_partial(folder, overwrite=overwrite)
         _write_files(partial, result, report_html)
         remove(partial / WORK_FOLDER)
-        if (folder / EDITS_FILE).is_file():
-            shutil.copy2(folder / EDITS_FILE, partial / REPLACED_EDITS_FILE)
+        keep_edits(folder, partial)
         write_json(partial / RUN_FILE, _run_record(result))
         put_in_place(partial, folder)
     except BaseException as error:
@@ -384,6 +382,49 @@ def _save(
         if isinstance(error, OSError):
             raise cannot_write(folder, error) from error
         raise
+
+
+def keep_edits(folder: Path, made: Path) -> None:
+    """Keep what people corrected in a result beside the one that takes its place.
+
+    The edits belong to other ROIs and are not read there, but they are a person's work: none is
+    ever lost, however often a result is replaced.
+
+    Parameters
+    ----------
+    folder : Path
+        The result that is replaced; it need not exist.
+    made : Path
+        The new one, not yet in its place. Gets the edits as ``edits.replaced.jsonl``, or
+        ``edits.replaced-2.jsonl`` and so on where there are older ones, which it gets too.
+    """
+    for path in replaced_edits(folder):
+        shutil.copy2(path, made / path.name)
+    edits = folder / EDITS_FILE
+    if edits.is_file() and edits.stat().st_size:
+        stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
+        place, n = made / REPLACED_EDITS_FILE, 1
+        while place.exists():
+            n += 1
+            place = made / f"{stem}-{n}.{suffix}"
+        shutil.copy2(edits, place)
+
+
+def replaced_edits(folder: Path) -> list[Path]:
+    """List the edits of results that a result took the place of.
+
+    Parameters
+    ----------
+    folder : Path
+        A result folder.
+
+    Returns
+    -------
+    list of Path
+        Files of the form of ``edits.jsonl``.
+    """
+    stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
+    return sorted(folder.glob(f"{stem}*.{suffix}"))
 
 
 def _write_files(

@@ -24,6 +24,7 @@ from cocuyo.core import (
     ProgressCallback,
     Recording,
     Result,
+    RoiSet,
     RunInfo,
     SettingsError,
     TimeArray,
@@ -61,6 +62,12 @@ _KEEP_S, _KEEP_SHARE = 5.0, 0.05
 slow that they would take more than this share of the time, they are rarer."""
 _BELIEVED = 1.6
 """Factor between a measured and the usual diameter beyond which the measurement is not believed."""
+_ENOUGH_ROIS = 8
+_UNLIKE = 1.5
+"""Accepted ROIs whose middle diameter says something, and the factor to the diameter that was used
+from which it is warned about: networks and surrounds are made for that size."""
+_MANY_FALSE = 0.3
+"""Share of the events that noise alone would give from which it is warned about."""
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
 
 
@@ -314,6 +321,8 @@ def assemble(
         The result.
     """
     note_light_steps(found.traces, recording.times_s, recording.rate_hz, notes)
+    if networks is not None:
+        warn_of_size(found.rois, diameter_px, recording.pixel_size_um, warnings)
     info = describe_run(
         model,
         settings=settings,
@@ -396,7 +405,7 @@ def with_false_events(
     Returns
     -------
     Result
-        The same, with `info.false_events`.
+        The same, with `info.false_events`, and a warning where they are many.
     """
     accepted = np.flatnonzero(result.rois.accepted)
     if len(accepted) == 0:
@@ -412,7 +421,17 @@ def with_false_events(
         judge=judge,
         config=settings.validation,
     )
-    return replace(result, info=replace(result.info, false_events=found.record()))
+    record, warnings = found.record(), list(result.info.warnings)
+    minutes = result.n_frames / result.frame_rate_hz / 60
+    per_min = result.events.count(len(result.rois))[accepted].mean() / minutes
+    false_per_min = record["at_rest_per_min"]
+    if false_per_min is not None and false_per_min > _MANY_FALSE * per_min > 0:
+        warnings.append(
+            f"Of {per_min:.1f} events a minute in each neuron, noise alone would give "
+            f"{false_per_min:.1f}: many of them may be none. Look at the traces before you count "
+            "events; a higher event threshold leaves out weak ones."
+        )
+    return replace(result, info=replace(result.info, false_events=record, warnings=warnings))
 
 
 def _so_far(kept: Path) -> Path:
@@ -661,9 +680,15 @@ def choose_diameter(
             )
         else:
             diameter = usual
+            why = (
+                f"the {measured.diameter_px * size:.1f} µm measured from the recording are too far "
+                "from the usual to be believed"
+                if measured.reliable
+                else "too few cells of one size show in the recording to measure it"
+            )
             notes.append(
                 f"Soma diameter assumed: {config.scale.default_diameter_um:g} µm, "
-                f"{diameter:.1f} px (say it with --diameter)."
+                f"{diameter:.1f} px; {why} (say it with --diameter)."
             )
     else:
         measured = _measure(recording)
@@ -696,6 +721,38 @@ def _measure(recording: Recording) -> DiameterMeasurement:
     n = recording.n_frames
     picks = np.unique(np.linspace(0, n - 1, min(n, 96)).astype(int))
     return measure_diameter(recording.movie.read(i, i + 1)[0] for i in picks.tolist())
+
+
+def warn_of_size(
+    rois: RoiSet, diameter_px: float, pixel_size_um: float | None, warnings: list[str]
+) -> None:
+    """Say so where the accepted ROIs are of another size than somata were taken to be.
+
+    Parameters
+    ----------
+    rois : RoiSet
+        What was found.
+    diameter_px : float
+        Soma diameter that was used, in pixels.
+    pixel_size_um : float or None
+        Size of a pixel, in µm.
+    warnings : list of str
+        A sentence is added.
+    """
+    areas = rois.area_px[rois.accepted]
+    if len(areas) < _ENOUGH_ROIS:
+        return
+    middle = 2 * float(np.sqrt(np.median(areas) / np.pi))
+    if 1 / _UNLIKE < middle / diameter_px < _UNLIKE:
+        return
+
+    def told(px: float) -> str:
+        return f"{px:.1f} px" + (f" ({px * pixel_size_um:.1f} µm)" if pixel_size_um else "")
+
+    warnings.append(
+        f"The accepted ROIs measure {told(middle)} across in the middle, and somata were taken to "
+        f"measure {told(diameter_px)}. Check --pixel-size, or give --diameter."
+    )
 
 
 def load_networks(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from cocuyo.core import ModelError
@@ -129,7 +129,7 @@ def save_networks(
     tensors = {f"unet.{k}": v.contiguous() for k, v in unet.state_dict().items()}
     tensors |= {f"temporal.{k}": v.contiguous() for k, v in temporal.state_dict().items()}
     _require_finite(tensors)
-    save_file(tensors, folder / WEIGHTS)
+    (folder / WEIGHTS).write_bytes(save(tensors))
     unet, temporal = unet.eval(), temporal.eval()
     hidden = config.temporal.hidden
     size = 64
@@ -162,7 +162,7 @@ def save_outline_network(folder: Path, network: OutlineNetwork, *, view_side: in
     """
     tensors = {k: v.contiguous() for k, v in network.state_dict().items()}
     _require_finite(tensors)
-    save_file(tensors, folder / OUTLINE_WEIGHTS)
+    (folder / OUTLINE_WEIGHTS).write_bytes(save(tensors))
     n_channels = tensors["fine.layers.0.weight"].shape[1]
     views = torch.zeros(2, n_channels, view_side, view_side)
     shape = [-1, n_channels, view_side, view_side]

@@ -147,6 +147,15 @@ def test_a_recording_is_done_again_when_settings_or_model_changed(write, batch, 
     assert planned[0].state == "done"
 
 
+def test_what_was_corrected_is_kept_when_a_recording_is_done_again(write, batch, out, method):
+    write("a.tif")
+    batch()
+    (out / "recordings" / "a" / "edits.jsonl").write_text("by hand\n")
+    stricter = method.config.model_copy(update={"mask_threshold": 0.6})
+    batch(method=replace(method, config=stricter))
+    assert (out / "recordings" / "a" / "edits.replaced.jsonl").read_text() == "by hand\n"
+
+
 def test_a_mask_counts_by_its_content(write, batch, tmp_path):
     write("a.tif")
     source, mask = tmp_path / "list.csv", tmp_path / "mask.tif"

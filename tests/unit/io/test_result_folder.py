@@ -566,3 +566,13 @@ def test_a_result_of_an_earlier_version_has_no_quality_and_is_read(tmp_path):
     with h5py.File(folder / "result.h5", "a") as file:
         del file["rois/quality"]
     assert load_result(folder).rois.quality is None
+
+
+def test_however_often_a_result_is_replaced_every_edit_of_a_person_is_kept(tmp_path):
+    folder = save_result(make_result(), tmp_path / "r")
+    for text in ("first\n", "second\n"):
+        (folder / "edits.jsonl").write_text(text)
+        save_result(make_result(seed=4), folder, overwrite=True)
+    save_result(make_result(), folder, overwrite=True)  # nothing was edited since
+    kept = {path.name: path.read_text() for path in folder.glob("edits*")}
+    assert kept == {"edits.replaced.jsonl": "first\n", "edits.replaced-2.jsonl": "second\n"}

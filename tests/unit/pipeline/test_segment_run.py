@@ -17,9 +17,11 @@ from cocuyo.core import (
     Recording,
     RecordingError,
     Result,
+    RoiSet,
     SettingsError,
 )
 from cocuyo.pipeline import PRESETS, segment, with_inputs, write_part
+from cocuyo.pipeline.run import warn_of_size, with_false_events
 from cocuyo.postprocessing import FEATURES, ValidationConfig, Verifier
 
 N_FRAMES = 160
@@ -192,6 +194,19 @@ def test_a_measured_diameter_that_no_soma_has_is_not_believed(movie, run):
     found = run("srname", sized)
     assert found.diameter_px == pytest.approx(11 / 0.5)
     assert any("assumed: 11 µm" in note for note in found.info.notes)
+
+
+def test_rois_of_another_size_than_somata_were_taken_for_are_warned_about():
+    masks = np.zeros((9, 60, 60), np.bool_)
+    for i in range(9):
+        masks[i, 6 * i : 6 * i + 5, 10:15] = True  # 5.6 px across
+    rois, told = RoiSet.given(masks), []
+    for diameter_px, pixel_size_um in ((5.0, 2.0), (4.0, 2.0), (3.5, None), (9.0, 2.0)):
+        told.append([])
+        warn_of_size(rois, diameter_px, pixel_size_um, told[-1])
+    assert told[:2] == [[], []]
+    assert "5.6 px across" in told[2][0]
+    assert "measure 9.0 px (18.0 µm)" in told[3][0]
 
 
 def test_with_the_pixel_size_and_no_visible_cell_the_usual_diameter_is_assumed(run):
@@ -574,3 +589,20 @@ def test_traces_on_disk_and_in_blocks_of_rois_are_those_in_memory(
     np.testing.assert_array_equal(whole.raster, parted.raster)
     assert whole.rois.reasons == parted.rois.reasons
     np.testing.assert_array_equal(whole.rois.snr, parted.rois.snr)
+
+
+def test_events_as_many_as_noise_gives_are_warned_about(results):
+    result = results["networks"]
+    clear = replace(result, info=replace(result.info, warnings=[]))
+
+    def warnings_of(threshold_sd):
+        settings = PRESETS["default"]
+        events = settings.validation.model_copy(
+            update={"threshold_sd": threshold_sd, "active_sd": 0.8 * threshold_sd}
+        )
+        settings = settings.model_copy(update={"validation": events})
+        return with_false_events(clear, judge=None, settings=settings).info.warnings
+
+    assert warnings_of(20.0) == []
+    (told,) = warnings_of(1.0)
+    assert "noise alone would give" in told

@@ -119,7 +119,8 @@ function showExport(store) {
     } catch (error) {
       // What is in the way may be replaced, if the person says so.
       if (!error.message.includes("--overwrite") || !window.confirm("There is an earlier export. Replace it?")) {
-        complain(error);
+        if (error.message.includes("--overwrite")) say("Nothing was written; the earlier export stays.");
+        else complain(error);
         return;
       }
       await write(true).catch(complain);

@@ -180,7 +180,7 @@ class Panel {
       el("div", { class: "fields" }, ...fields,
         el("label", { class: "wide" }, "Method", el("select", { name: "preset" }, el("option", { value: "default" }, "default: cocuyo's own"),
           el("option", { value: "paper" }, "paper: as published"), el("option", { value: "srname" }, "srname: without networks")))),
-      found.exists ? el("label", { class: "line" }, el("input", { type: "checkbox", name: "overwrite" }), `Replace ${found.out}, which is there already`) : null,
+      found.exists ? el("label", { class: "line" }, el("input", { type: "checkbox", name: "overwrite" }), `Replace ${found.out}, which is there already (corrections are set aside)`) : null,
       el("div", { class: "buttons" }, el("button", { class: "main run", id: "run" }, "Run"), el("span", { class: "soft" }, `Writes ${found.out} beside the recording.`)));
     form.addEventListener("submit", (event) => {
       event.preventDefault();

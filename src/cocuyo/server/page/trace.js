@@ -39,7 +39,12 @@ export class Trace {
     }, complain);
   }
 
-  async load() {
+  load() {
+    this.loaded = this.readChosen();
+    return this.loaded;
+  }
+
+  async readChosen() {
     const { store } = this;
     const id = store.chosen;
     if (id === null) {
@@ -127,7 +132,8 @@ export class Trace {
   }
 
   /** Go to the next event of the chosen ROI, or to the previous one. */
-  stepEvent(by) {
+  async stepEvent(by) {
+    await this.loaded; // else the events may be those of the ROI before
     if (!this.data?.dff) return;
     const n = this.data.events.shape[1];
     const peaks = Array.from(this.data.events.subarray(n, 2 * n)).sort((a, b) => a - b);
