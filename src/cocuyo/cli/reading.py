@@ -68,17 +68,15 @@ class ReadingOptions:
         return {name: getattr(self, name) for name in READING_CHOICES}
 
 
-class _Number(click.ParamType):
+class _Number(click.types.FloatParamType):
     """A number as Python writes it; says what is wrong with a decimal comma."""
-
-    name = "float"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         if isinstance(value, str) and value.count(",") == 1 and "." not in value:
             self.fail(f"{value!r}: decimals are written with a point, {value.replace(',', '.')}.")
-        return float(click.FLOAT.convert(value, param, ctx))
+        return float(super().convert(value, param, ctx))
 
 
 NUMBER = _Number()

@@ -431,7 +431,7 @@ def with_false_events(
             f"{false_per_min:.1f}: many of them may be none. Look at the traces before you count "
             "events; a higher event threshold leaves out weak ones."
         )
-    return replace(result, info=replace(result.info, false_events=record, warnings=warnings))
+    return replace(result, info=replace(result.info, false_events=record, warnings=tuple(warnings)))
 
 
 def _so_far(kept: Path) -> Path:

@@ -593,7 +593,7 @@ def test_traces_on_disk_and_in_blocks_of_rois_are_those_in_memory(
 
 def test_events_as_many_as_noise_gives_are_warned_about(results):
     result = results["networks"]
-    clear = replace(result, info=replace(result.info, warnings=[]))
+    clear = replace(result, info=replace(result.info, warnings=()))
 
     def warnings_of(threshold_sd):
         settings = PRESETS["default"]
@@ -603,6 +603,6 @@ def test_events_as_many_as_noise_gives_are_warned_about(results):
         settings = settings.model_copy(update={"validation": events})
         return with_false_events(clear, judge=None, settings=settings).info.warnings
 
-    assert warnings_of(20.0) == []
+    assert warnings_of(20.0) == ()
     (told,) = warnings_of(1.0)
     assert "noise alone would give" in told
