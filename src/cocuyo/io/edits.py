@@ -168,8 +168,8 @@ class EditLog:
     def _expect_none(self) -> None:
         if self._known_bytes:
             msg = (
-                f"{self._path} was replaced or cut while it was in use; open the result again to "
-                "go on with what is there now."
+                f"{self._path} was replaced or cut while it was in use; end cocuyo view (Ctrl-C) "
+                "and start it again to go on with what is there now."
             )
             raise ResultError(msg)
 

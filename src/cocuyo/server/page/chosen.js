@@ -78,7 +78,7 @@ export function showChosen(store, actions) {
       header.append(el("h2", {}, roi.id), el("span", { class: `chip ${state}` }, roi.judged && !roi.shape ? `${state} by a person` : state));
       if (roi.shape) header.append(el("span", { class: "chip edited" }, roi.shape === "new" ? "new" : "reshaped"));
       const words = [roi.reason, ...roi.doubts, roi.threshold_sd !== null ? `threshold moved to ${short(roi.threshold_sd)}` : "", roi.parents.length ? `made of ${roi.parents.join(", ")}` : "", roi.pending ? "its trace is being read" : ""];
-      body.push(el("p", { class: "reason soft" }, words.filter(Boolean).join("; ") || (roi.accepted ? "No reason to reject it was found." : "")));
+      body.push(el("p", { class: "reason soft" }, words.filter(Boolean).join("; ") || (roi.shape === "new" ? "Drawn by a person." : roi.accepted ? "No reason to reject it was found." : "")));
       body.push(el("dl", {}, ...FIGURES.map(([key, title]) => {
         const unit = key === "diameter" ? (store.facts.pixel_size_um ? " µm" : " px") : "";
         return el("div", {}, el("dt", { title }, title), el("dd", {}, short(roi.figures[key], DECIMALS[key]) + (roi.figures[key] === null ? "" : unit)));
@@ -87,6 +87,7 @@ export function showChosen(store, actions) {
       header.append(el("h2", {}, store.rois.size ? "No ROI chosen" : "No ROI"));
       body.push(el("p", { class: "soft" }, store.rois.size
         ? "Click one in the picture or in the list, press j for the first, or n for the one that most needs a look."
+        : !store.reached ? "The ROIs could not be read."
         : `The run found no candidate. Draw one with New (d)${store.facts.movie ? ", and its trace is read at once" : ""}.`));
     }
     if (marked) header.append(el("span", { class: "chip edited" }, `${marked} marked`));
@@ -102,6 +103,6 @@ export function showChosen(store, actions) {
     place.replaceChildren(...body);
     if (focused >= 0) place.querySelectorAll("button")[focused]?.focus();
   };
-  store.on("chosen rois marked", draw);
+  store.on("chosen rois marked lost found", draw);
   draw();
 }
