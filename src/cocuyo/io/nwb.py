@@ -428,11 +428,13 @@ def _add_events(module: Any, table: Any, result: Result, start_s: float) -> None
     import pynwb
 
     events, times = result.events, np.asarray(result.times_s, np.float64) + start_s
+    # A frame lasts until the next one: no interval is empty, as NWB asks.
+    ends = np.append(times[1:], times[-1:] + 1 / result.frame_rate_hz)
     # In order of time, as tables of intervals are.
     order = np.lexsort((events.roi, events.onset))
     intervals = pynwb.epoch.TimeIntervals(
         name="Events",
-        description="Calcium transients. An event lasts from its first to its last active frame.",
+        description="Calcium transients. An event lasts to the end of its last active frame.",
     )
     module.add(intervals)
     intervals.add_column(name="peak_time", description="Time of the peak, in seconds.")
@@ -440,7 +442,7 @@ def _add_events(module: Any, table: Any, result: Result, start_s: float) -> None
     for i in order.tolist():
         intervals.add_row(
             start_time=float(times[events.onset[i]]),
-            stop_time=float(times[events.offset[i]]),
+            stop_time=float(ends[events.offset[i]]),
             peak_time=float(times[events.peak[i]]),
             amplitude=float(events.amplitude[i]),
         )

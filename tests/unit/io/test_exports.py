@@ -270,6 +270,9 @@ def test_nwb_is_read_back_equal(tmp_path: Path):
         events = ophys["Events"].to_dataframe()
         assert len(events) == len(RESULT.events)
         assert (np.diff(events["start_time"]) >= 0).all()
+        lasted = np.sort(events["stop_time"] - events["start_time"]) * RESULT.frame_rate_hz
+        n_active = RESULT.events.offset - RESULT.events.onset + 1  # frames; none is empty
+        np.testing.assert_allclose(lasted, np.sort(n_active), rtol=1e-6)
         names = sorted(frame["roi_name"].iloc[0] for frame in events["roi"])
         assert names == sorted(ROIS.ids[i] for i in RESULT.events.roi)
         # NWB puts x before y.
