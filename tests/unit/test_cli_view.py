@@ -18,6 +18,7 @@ DATA = Path(__file__).parents[1] / "data"
         (["absent"], 1, "does not exist"),
         (["file.txt"], 1, "is a file. A recording is analysed first: cocuyo run file.txt"),
         ([".", "--pixel-size", "1,5"], 2, "decimals are written with a point, 1.5"),
+        ([".", "--pixel-size", "abc,def"], 2, "'abc,def' is not a valid float"),
         ([".", "--recording", "x.tif"], 2, "--recording belongs to a result"),
         ([".", "--port", "70000"], 2, "70000"),
     ],

@@ -170,7 +170,7 @@ def _analyse(
     from cocuyo.batch.measures import measure_recordings, measure_result
     from cocuyo.io import READING_CHOICES, inputs_of, read_exclusion
     from cocuyo.io.atomic import write_json
-    from cocuyo.io.results import keep_edits, put_in_place, remove
+    from cocuyo.io.results import put_in_place, remove
     from cocuyo.pipeline import PipelineConfig, segment, segment_experiment, with_inputs
     from cocuyo.report import draw_thumbnail
 
@@ -228,7 +228,6 @@ def _analyse(
     }
     try:
         result.save(private)
-        keep_edits(final, private)
         put_in_place(private, final)
     except BaseException:
         shutil.rmtree(private, ignore_errors=True)

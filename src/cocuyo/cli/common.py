@@ -133,10 +133,10 @@ def _summary(result: "Result", folder: "Path") -> str:
         f"{_counted(len(result.rois) - accepted, other)} rejected."
     ]
     lines += [f"Warning: {text}" for text in result.info.warnings]
-    if kept := replaced_edits(folder):
+    kept = ", ".join(path.name for path in replaced_edits(folder))
+    if kept:
         lines.append(
-            f"What was corrected in the result that was replaced lies in {kept[-1].name}; it does "
-            "not count here."
+            f"Corrections of results that stood here before lie in {kept}; they do not count here."
         )
     lines.append(f"Report: {folder / 'report.html'}")
     lines.append(f"To correct it: cocuyo view {_typed(folder)}")

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,8 +75,10 @@ class _Number(click.types.FloatParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        if isinstance(value, str) and value.count(",") == 1 and "." not in value:
-            self.fail(f"{value!r}: decimals are written with a point, {value.replace(',', '.')}.")
+        if isinstance(value, str) and value.count(",") == 1:
+            with suppress(ValueError):
+                meant = float(value.replace(",", "."))
+                self.fail(f"{value!r}: decimals are written with a point, {meant:g}.")
         return float(super().convert(value, param, ctx))
 
 

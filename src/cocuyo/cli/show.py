@@ -293,7 +293,8 @@ def _extract_or_find(
     if recording is None:
         if Path(source).is_file():
             msg = (
-                f"{source} is a file. A recording is analysed first: cocuyo run {source}, or "
+                f"{source} is a file. A recording is analysed first: cocuyo run "
+                f"{_typed(Path(source))}, or "
                 "cocuyo view, and choose it there. With a file of ROIs, name the recording in "
                 "which they lie: --recording REC."
             )

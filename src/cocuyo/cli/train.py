@@ -308,7 +308,7 @@ def train_curated(*, results: tuple[str, ...], out: str, model_name: str, seed: 
     if adapted.n_recordings < 3:
         click.echo(
             f"Learnt from {_counted(adapted.n_recordings, 'recording')} only: it may know no more "
-            "than what is peculiar to that. Correct three or more before you rely on it."
+            "than what is peculiar to them. Correct three or more before you rely on it."
         )
     click.echo(f"Use it: cocuyo run REC --model {_typed(Path(out))}")
 

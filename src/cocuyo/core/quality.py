@@ -19,7 +19,7 @@ class Quality:
         Share of the ROI's pixels inside the circle of its area around its centre; 1 for a disc.
     agreement : ndarray of float32, shape (n_rois,)
         Correlation of the footprint with the picture of what flashes together with the trace, in
-        the ROI and around it, in [-1, 1]. Known where candidates were drawn from that picture.
+        the ROI and around it, in [-1, 1]; NaN where no frame stands out of the trace's noise.
     motion_correlation : ndarray of float32, shape (n_rois,)
         Multiple correlation of ΔF/F₀ with the shifts, in [0, 1], less what chance explains.
     edge_share : ndarray of float32, shape (n_rois,)

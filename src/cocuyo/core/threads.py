@@ -14,6 +14,8 @@ _MOST = 4
 def map_in_threads(function: Callable[[_Item], _Found], items: Sequence[_Item]) -> list[_Found]:
     """Call a function for each item, in as many threads as there are cores for this process.
 
+    Or in as many as ``OMP_NUM_THREADS`` says, where that is fewer: workers of a batch have it.
+
     Parameters
     ----------
     function : callable
@@ -30,7 +32,8 @@ def map_in_threads(function: Callable[[_Item], _Found], items: Sequence[_Item]) 
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    n_threads = min(_MOST, cores, len(items))
+    said = os.environ.get("OMP_NUM_THREADS", "")  # how many a process is to have, by custom
+    n_threads = min(_MOST, cores, len(items), int(said) if said.isdigit() else cores)
     if n_threads < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(n_threads, "cocuyo-items") as pool:

@@ -428,8 +428,10 @@ def _add_events(module: Any, table: Any, result: Result, start_s: float) -> None
     import pynwb
 
     events, times = result.events, np.asarray(result.times_s, np.float64) + start_s
-    # A frame lasts until the next one: no interval is empty, as NWB asks.
-    ends = np.append(times[1:], times[-1:] + 1 / result.frame_rate_hz)
+    # A frame lasts until the next one, or as long as usual where time is missing after it: no
+    # interval is empty, as NWB asks.
+    ends = times + 1 / result.frame_rate_hz
+    ends[:-1] = np.minimum(ends[:-1], times[1:])
     # In order of time, as tables of intervals are.
     order = np.lexsort((events.roi, events.onset))
     intervals = pynwb.epoch.TimeIntervals(

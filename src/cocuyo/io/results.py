@@ -325,7 +325,7 @@ def save_result(
     """Write a result folder: pictures, tables, ``result.h5``, report and ``run.json``.
 
     Everything is written into ``<folder>.partial``, which then takes its place in one
-    step. Edits of a result that is replaced are kept (`keep_edits`). After any failure (a full
+    step. Edits of a result that is replaced are kept (`replaced_edits`). After any failure (a full
     disk, Ctrl-C) a previous result is as it was and nothing unfinished looks finished.
 
     Parameters
@@ -374,7 +374,6 @@ def _save(
         start_partial(folder, overwrite=overwrite)
         _write_files(partial, result, report_html)
         remove(partial / WORK_FOLDER)
-        keep_edits(folder, partial)
         write_json(partial / RUN_FILE, _run_record(result))
         put_in_place(partial, folder)
     except BaseException as error:
@@ -382,49 +381,6 @@ def _save(
         if isinstance(error, OSError):
             raise cannot_write(folder, error) from error
         raise
-
-
-def keep_edits(folder: Path, made: Path) -> None:
-    """Keep what people corrected in a result beside the one that takes its place.
-
-    The edits belong to other ROIs and are not read there, but they are a person's work: none is
-    ever lost, however often a result is replaced.
-
-    Parameters
-    ----------
-    folder : Path
-        The result that is replaced; it need not exist.
-    made : Path
-        The new one, not yet in its place. Gets the edits as ``edits.replaced.jsonl``, or
-        ``edits.replaced-2.jsonl`` and so on where there are older ones, which it gets too.
-    """
-    for path in replaced_edits(folder):
-        shutil.copy2(path, made / path.name)
-    edits = folder / EDITS_FILE
-    if edits.is_file() and edits.stat().st_size:
-        stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
-        place, n = made / REPLACED_EDITS_FILE, 1
-        while place.exists():
-            n += 1
-            place = made / f"{stem}-{n}.{suffix}"
-        shutil.copy2(edits, place)
-
-
-def replaced_edits(folder: Path) -> list[Path]:
-    """List the edits of results that a result took the place of.
-
-    Parameters
-    ----------
-    folder : Path
-        A result folder.
-
-    Returns
-    -------
-    list of Path
-        Files of the form of ``edits.jsonl``.
-    """
-    stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
-    return sorted(folder.glob(f"{stem}*.{suffix}"))
 
 
 def _write_files(
@@ -499,6 +455,9 @@ def _run_record(result: Result) -> dict[str, Any]:
 def put_in_place(partial: Path, folder: Path) -> None:
     """Move the finished folder to its place; an old one is deleted only afterwards.
 
+    What people corrected in the old one is kept in the new one, as ``edits.replaced.jsonl`` or
+    ``edits.replaced-2.jsonl`` and so on.
+
     Parameters
     ----------
     partial : Path
@@ -522,10 +481,46 @@ def put_in_place(partial: Path, folder: Path) -> None:
         aside.replace(folder)
         raise
     try:
+        _keep_edits(aside, folder)
         remove(aside)
     except OSError as error:
         # The new result stands; a file of the old one is perhaps open in another program.
         logger.warning("The replaced result stays in %s (%s); delete it by hand.", aside, error)
+
+
+def _keep_edits(replaced: Path, folder: Path) -> None:
+    """Move what people corrected in a result into the one that took its place.
+
+    The edits belong to other ROIs and are not read there, but they are a person's work: none is
+    lost, however often a result is replaced.
+    """
+    for path in replaced_edits(replaced):
+        path.replace(folder / path.name)
+    edits = replaced / EDITS_FILE
+    if edits.is_file() and edits.stat().st_size:
+        stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
+        place, n = folder / REPLACED_EDITS_FILE, 1
+        while place.exists():
+            n += 1
+            place = folder / f"{stem}-{n}.{suffix}"
+        edits.replace(place)
+
+
+def replaced_edits(folder: Path) -> list[Path]:
+    """List the edits of results that a result took the place of, the oldest first.
+
+    Parameters
+    ----------
+    folder : Path
+        A result folder.
+
+    Returns
+    -------
+    list of Path
+        Files of the form of ``edits.jsonl``.
+    """
+    stem, suffix = REPLACED_EDITS_FILE.rsplit(".", 1)
+    return sorted(folder.glob(f"{stem}*.{suffix}"), key=lambda path: (len(path.name), path.name))
 
 
 def _free_name(folder: Path) -> Path:

@@ -67,7 +67,9 @@ _UNLIKE = 1.5
 """Accepted ROIs whose middle diameter says something, and the factor to the diameter that was used
 from which it is warned about: networks and surrounds are made for that size."""
 _MANY_FALSE = 0.3
-"""Share of the events that noise alone would give from which it is warned about."""
+_ENOUGH_FALSE = 5
+"""Share of the events that noise alone would give from which it is warned about, and how many
+must have been counted for that."""
 LIBRARIES = ("numpy", "scipy", "opencv-python-headless", "openvino", "torch")
 
 
@@ -422,14 +424,16 @@ def with_false_events(
         config=settings.validation,
     )
     record, warnings = found.record(), list(result.info.warnings)
-    minutes = result.n_frames / result.frame_rate_hz / 60
-    per_min = result.events.count(len(result.rois))[accepted].mean() / minutes
-    false_per_min = record["at_rest_per_min"]
-    if false_per_min is not None and false_per_min > _MANY_FALSE * per_min > 0:
+    minutes = int((np.asarray(result.motion.flags) == 0).sum()) / result.frame_rate_hz / 60
+    per_min = result.events.count(len(result.rois))[accepted].mean() / max(minutes, 1e-9)
+    # At rest alone can an event be false: so many in all of a neuron's time.
+    false_per_min = found.n_resting / found.whole_min if found.whole_min > 0 else 0.0
+    if found.n_resting >= _ENOUGH_FALSE and false_per_min > _MANY_FALSE * per_min:
+        setting = "threshold_sd" if judge is None else "min_probability"
         warnings.append(
-            f"Of {per_min:.1f} events a minute in each neuron, noise alone would give "
-            f"{false_per_min:.1f}: many of them may be none. Look at the traces before you count "
-            "events; a higher event threshold leaves out weak ones."
+            f"Of {per_min:.2g} events a minute in each neuron, noise alone would give "
+            f"{false_per_min:.2g}: many of them may be none. Look at the traces before you count "
+            f"events; a higher {setting} in [validation] leaves out weak ones."
         )
     return replace(result, info=replace(result.info, false_events=record, warnings=tuple(warnings)))
 
@@ -751,7 +755,8 @@ def warn_of_size(
 
     warnings.append(
         f"The accepted ROIs measure {told(middle)} across in the middle, and somata were taken to "
-        f"measure {told(diameter_px)}. Check --pixel-size, or give --diameter."
+        f"measure {told(diameter_px)}. "
+        + ("Check --pixel-size, or give --diameter." if pixel_size_um else "Give --pixel-size.")
     )
 
 

@@ -239,6 +239,20 @@ def test_nwbinspector_only_misses_what_nobody_said(tmp_path: Path):
     }
 
 
+def test_an_event_before_a_pause_of_the_recording_ends_with_its_frame(tmp_path: Path):
+    import pynwb
+
+    times = RESULT.times_s.copy()
+    last = int(RESULT.events.offset[0])
+    times[last + 1 :] += 3600
+    path = _nwb(tmp_path, result=replace(RESULT, times_s=times))
+    with pynwb.NWBHDF5IO(path, "r") as io:
+        events = io.read().processing["ophys"]["Events"].to_dataframe()
+        assert (events["stop_time"] > events["start_time"]).all()
+        ends = times[last] + (20 + 1) / RESULT.frame_rate_hz
+        assert np.isclose(events["stop_time"], ends, atol=1e-6).any()
+
+
 def test_nwb_is_read_back_equal(tmp_path: Path):
     import pynwb
 

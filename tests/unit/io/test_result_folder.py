@@ -570,9 +570,12 @@ def test_a_result_of_an_earlier_version_has_no_quality_and_is_read(tmp_path):
 
 def test_however_often_a_result_is_replaced_every_edit_of_a_person_is_kept(tmp_path):
     folder = save_result(make_result(), tmp_path / "r")
-    for text in ("first\n", "second\n"):
+    texts = [f"edits {i}\n" for i in range(11)]
+    for text in texts:
         (folder / "edits.jsonl").write_text(text)
         save_result(make_result(seed=4), folder, overwrite=True)
     save_result(make_result(), folder, overwrite=True)  # nothing was edited since
-    kept = {path.name: path.read_text() for path in folder.glob("edits*")}
-    assert kept == {"edits.replaced.jsonl": "first\n", "edits.replaced-2.jsonl": "second\n"}
+    assert not (folder / "edits.jsonl").exists()
+    kept = results_module.replaced_edits(folder)
+    assert [path.read_text() for path in kept] == texts
+    assert [kept[0].name, kept[1].name] == ["edits.replaced.jsonl", "edits.replaced-2.jsonl"]

@@ -91,12 +91,14 @@ export class Store extends EventTarget {
     try {
       changes = await get(`${this.path}/changes?since=${this.version}`);
     } catch (error) {
-      if (this.reached) this.emit("lost", error);
+      const before = this.reached;
       this.reached = false;
+      if (before) this.emit("lost", error);
       throw error;
     }
-    if (!this.reached) this.emit("found");
+    const before = this.reached;
     this.reached = true;
+    if (!before) this.emit("found");
     if (changes.version === this.version) return;
     this.version = changes.version;
     this.history = changes.history;

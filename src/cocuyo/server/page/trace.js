@@ -134,7 +134,7 @@ export class Trace {
   /** Go to the next event of the chosen ROI, or to the previous one. */
   async stepEvent(by) {
     await this.loaded; // else the events may be those of the ROI before
-    if (!this.data?.dff) return;
+    if (!this.data?.dff || this.data.head.id !== this.store.chosen) return;
     const n = this.data.events.shape[1];
     const peaks = Array.from(this.data.events.subarray(n, 2 * n)).sort((a, b) => a - b);
     const next = by > 0 ? peaks.find((peak) => peak > this.frame) : peaks.findLast((peak) => peak < this.frame);
