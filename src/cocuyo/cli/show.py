@@ -295,8 +295,8 @@ def _extract_or_find(
             msg = (
                 f"{source} is a file. A recording is analysed first: cocuyo run "
                 f"{_typed(Path(source))}, or "
-                "cocuyo view, and choose it there. With a file of ROIs, name the recording in "
-                "which they lie: --recording REC."
+                "cocuyo view, and choose it there. Of a file of ROIs, name the "
+                "recording in which its ROIs lie: --recording REC."
             )
         else:
             msg = (
