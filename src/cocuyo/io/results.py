@@ -485,7 +485,13 @@ def put_in_place(partial: Path, folder: Path) -> None:
         remove(aside)
     except OSError as error:
         # The new result stands; a file of the old one is perhaps open in another program.
-        logger.warning("The replaced result stays in %s (%s); delete it by hand.", aside, error)
+        logger.warning(
+            "The replaced result stays in %s (%s); delete it by hand, but look first whether %s "
+            "with what was corrected still lies there.",
+            aside,
+            error,
+            EDITS_FILE,
+        )
 
 
 def _keep_edits(replaced: Path, folder: Path) -> None:
