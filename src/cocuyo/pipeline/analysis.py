@@ -673,23 +673,15 @@ class _Sums:
     def add(self, step: Step) -> None:
         self.motions.append(replace(step.motion, deformation=None))
         self.n_seen += step.stop - step.start
-        for raw in step.raw:
-            shown = known = np.asarray(raw, np.float32)
-            finite = np.isfinite(known)
-            self._n_raw += finite
-            if not finite.all():
-                shown = np.where(finite, known, np.float32(-np.inf))
-                known = np.where(finite, known, np.float32(0.0))
-            np.maximum(self._max_raw, shown, out=self._max_raw)
-            cv2.accumulate(known, self._raw)
+        self._add_raw(step.raw)
         frames = step.frames
         if len(frames) == 0:
             return
         highest = frames.max(axis=0)
         self.max = highest if self.n_frames == 0 else np.maximum(self.max, highest)
         self.n_frames += len(frames)
+        cv2.accumulate(frames.sum(axis=0), self._sum)
         for frame in frames:
-            cv2.accumulate(frame, self._sum)
             if self._last is not None:
                 change = frame - self._last
                 # Without the frames' common rise and fall (flicker), which is no pixel's noise.
@@ -704,6 +696,24 @@ class _Sums:
             )
             self.soma_contrast = np.maximum(self.soma_contrast, of_soma)
             self.add_flashes(of_soma)
+
+    def _add_raw(self, frames: AnyArray) -> None:
+        if frames.dtype.kind in "biu":  # whole numbers are finite
+            self._n_raw += len(frames)
+            highest = frames.max(axis=0).astype(np.float32)
+            np.maximum(self._max_raw, highest, out=self._max_raw)
+            for frame in frames:
+                cv2.accumulate(frame.astype(np.float32), self._raw)
+            return
+        for frame in frames:
+            shown = known = np.asarray(frame, np.float32)
+            finite = np.isfinite(known)
+            self._n_raw += finite
+            if not finite.all():
+                shown = np.where(finite, known, np.float32(-np.inf))
+                known = np.where(finite, known, np.float32(0.0))
+            np.maximum(self._max_raw, shown, out=self._max_raw)
+            cv2.accumulate(known, self._raw)
 
     def add_flashes(self, height: FloatArray) -> None:
         """Take the peaks of a soma's contrast in one step."""

@@ -76,7 +76,8 @@ _N_STRETCHES = 8
 """Stretches of a long recording from which the weights of surrounds come."""
 _MOST_FRAMES = 2048
 _MOST_VALUES = 50_000_000
-"""Frames of all stretches, and values of all sectors in them (200 MB)."""
+"""Frames of all stretches, and values of all sectors that are kept (200 MB, on disk where there is
+room)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -884,8 +885,8 @@ def _cells_and_surrounds(
 ) -> tuple[FloatArray, FloatArray]:
     """Traces of cells and of what surrounds them, weighed as it shows in the cells themselves.
 
-    The weights of a long recording come from stretches all over it, so that it needs no more
-    memory than a short one; then it is read once more.
+    The weights of a long recording come from stretches all over it. A very long one is read once
+    more with them; else the traces of the parts are kept until their weights are known.
     """
     n, n_frames = cells.shape[0], recording.n_frames
     rings = ring_weights(
@@ -917,30 +918,35 @@ def _cells_and_surrounds(
     sectors = ring_sectors(cells, rings, frame_shape=recording.frame_shape)
     usable = np.asarray(motion.flags) == 0
     most = int(np.clip(_MOST_VALUES // max(1, n * N_SECTORS), _N_STRETCHES * 32, _MOST_FRAMES))
-    if n_frames <= most:
-        raw, ring, parts = read([cells, rings, sectors], stage)
-        shares = sector_shares(
-            interpolate_frames(raw, usable),
-            interpolate_frames(parts, usable),
-            frame_rate_hz=recording.rate_hz,
-            config=config.traces,
-        )
-        for i in np.flatnonzero(shares.any(axis=1)):
-            ring[i] = shares[i] @ parts[i * N_SECTORS : (i + 1) * N_SECTORS]
-        return raw, ring
-    length = most // _N_STRETCHES
-    starts = np.linspace(0, n_frames - length, _N_STRETCHES).astype(int).tolist()
-    stretches = [(start, start + length) for start in starts]
-    some, parts = read([cells, sectors], "looking at surrounds", stretches)
+    stretches = [(0, n_frames)]
+    if n_frames > most:
+        length = most // _N_STRETCHES
+        starts = np.linspace(0, n_frames - length, _N_STRETCHES).astype(int).tolist()
+        stretches = [(start, start + length) for start in starts]
     seen = np.concatenate([usable[start:stop] for start, stop in stretches])
-    shares = sector_shares(
-        interpolate_frames(some, seen),
-        interpolate_frames(parts, seen),
+    shares_of = partial(
+        sector_shares,
         frame_rate_hz=recording.rate_hz,
-        n_stretches=_N_STRETCHES,
+        n_stretches=len(stretches),
         config=config.traces,
     )
-    raw, ring = read([cells, weigh_sectors(sectors, shares, rings)], stage)
+    if n_frames > most and n * N_SECTORS * n_frames > _MOST_VALUES:
+        some, parts = read([cells, sectors], "looking at surrounds", stretches)
+        shares = shares_of(interpolate_frames(some, seen), interpolate_frames(parts, seen))
+        raw, ring = read([cells, weigh_sectors(sectors, shares, rings)], stage)
+        return raw, ring
+    raw, ring, parts = read([cells, rings, sectors], stage)
+
+    def of_stretches(traces: FloatArray) -> FloatArray:
+        if len(stretches) == 1:
+            return interpolate_frames(traces, seen)
+        chosen = [traces[:, start:stop] for start, stop in stretches]
+        return interpolate_frames(np.concatenate(chosen, axis=1), seen)
+
+    shares = shares_of(of_stretches(raw), of_stretches(parts))
+    for i in np.flatnonzero(shares.any(axis=1)):
+        ring[i] = shares[i] @ parts[i * N_SECTORS : (i + 1) * N_SECTORS]
+        scratch.release()
     return raw, ring
 
 

@@ -215,10 +215,9 @@ def add_to_images(
         if within[i]:  # rows of the square lie together: far quicker than pixel by pixel
             top, left = divmod(int(patches.index[i, 0]), columns)
             square = frames[:, top : top + side, left : left + side]
-            # Pixel by pixel in memory, as below: products add up in the same order.
-            seen = np.asfortranarray(square.reshape(n, side * side))
+            seen = square.reshape(n, side * side)
         else:
-            seen = flat[:, patches.index[i]]
+            seen = np.take(flat, patches.index[i], axis=1)
         images[i] += weights[i] @ seen
 
 

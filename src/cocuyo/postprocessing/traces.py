@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from pydantic import Field
 from scipy import ndimage, sparse
@@ -20,6 +21,7 @@ from cocuyo.core import (
 )
 
 _N_DIRECTIONS = 8
+_FRAMES_AT_ONCE = 8  # that traces are read from
 N_SECTORS = 2 * _N_DIRECTIONS
 """Sectors of a ring: eight directions, near and far."""
 _SMALLEST_SECTOR = 4  # pixels; fewer are too noisy to be of use
@@ -339,9 +341,11 @@ def project(weights: sparse.csr_array, frames: FloatArray) -> FloatArray:
         One value for each row and frame.
     """
     values = np.empty((weights.shape[0], len(frames)), np.float32)
-    # Frame by frame: a frame fits a processor's cache, and nothing is sorted or turned before.
-    for i, frame in enumerate(frames):
-        values[:, i] = weights @ frame.ravel()
+    flat = frames.reshape(len(frames), -1)
+    # A few frames fit a processor's cache; side by side, each pixel's weight is looked up once.
+    for start in range(0, len(flat), _FRAMES_AT_ONCE):
+        some = slice(start, start + _FRAMES_AT_ONCE)
+        values[:, some] = weights @ cv2.transpose(flat[some])
     return values
 
 

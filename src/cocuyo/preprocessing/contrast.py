@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from cocuyo.core import BoolArray, FloatArray, FrozenConfig, median
+from cocuyo.core import AnyArray, BoolArray, FloatArray, FrozenConfig, median
 
 _SOMA_SIGMA = 0.25
 """Sigma of the average over a soma, in diameters. On simulated recordings of the split
@@ -172,25 +172,33 @@ def contrast_step(
         The state for the next step.
     """
     brightness = relative_brightness(step_mean, diameter_px=diameter_px, config=config)
-    spread = _noise(state, config)
-    departure = brightness - state.baseline
-    contrast = departure / spread
+    spread = _noise(state, diameter_px, config)
+    contrast = (brightness - state.baseline) / spread
     follow = np.float32(1.0 - np.exp(-step_s / config.baseline_s))
-    limit = 2.0 * spread
     # A transient may pull the baseline no harder than two standard deviations of noise.
-    baseline = state.baseline + follow * np.clip(departure, -limit, limit)
+    pull = np.clip(contrast, np.float32(-2.0), np.float32(2.0))
+    pull *= spread
+    baseline = np.asarray(cv2.scaleAdd(pull, follow, state.baseline), np.float32)
     learn = np.float32(1.0 - np.exp(-step_s / config.noise_s))
     # The onset of a transient is no noise either: squared differences are cut at 9 variances.
-    squared = np.minimum((brightness - state.previous) ** 2 / 2, 9.0 * state.variance)
-    variance = state.variance + learn * (_smooth_variance(squared, diameter_px) - state.variance)
-    if inside is not None:
-        contrast = np.where(inside, contrast, np.float32(0.0))
-        baseline = np.where(inside, baseline, state.baseline)
-        variance = np.where(inside, variance, state.variance)
-        brightness = np.where(inside, brightness, state.baseline)
-    return contrast.astype(np.float32), ContrastState(
-        baseline.astype(np.float32), variance.astype(np.float32), brightness.astype(np.float32)
+    squared = brightness - state.previous
+    squared *= squared
+    squared *= np.float32(0.5)
+    np.minimum(squared, np.float32(9.0) * state.variance, out=squared)
+    squared = _smooth_variance(squared, diameter_px)
+    variance = np.asarray(
+        cv2.addWeighted(state.variance, 1.0 - learn, squared, learn, 0.0), np.float32
     )
+    if inside is not None:
+        outside = ~inside
+        contrast[outside] = 0.0
+        for new, old in (
+            (baseline, state.baseline),
+            (variance, state.variance),
+            (brightness, state.baseline),
+        ):
+            np.copyto(new, old, where=outside)
+    return contrast, ContrastState(baseline, variance, brightness)
 
 
 def contrast_of_soma(
@@ -218,7 +226,9 @@ def contrast_of_soma(
     """
     sigma = _SOMA_SIGMA * diameter_px
     seen = np.asarray(cv2.GaussianBlur(contrast, (0, 0), sigma), np.float32)
-    sample = seen if inside is None else seen[inside]
+    sample = _sample(seen, diameter_px)
+    if inside is not None:
+        sample = sample[_sample(inside, diameter_px)]
     if sample.size == 0:
         return np.zeros(contrast.shape, np.float32)
     middle = median(sample)
@@ -277,13 +287,24 @@ def gather_peaks(votes: FloatArray, *, diameter_px: float) -> FloatArray:
     return np.asarray(gathered * (2 * np.pi * sigma**2), np.float32)
 
 
-def _noise(state: ContrastState, config: ContrastConfig) -> FloatArray:
+def _sample(image: AnyArray, diameter_px: float) -> AnyArray:
+    """Every so many pixels of an image that is smooth within a soma: its median is the same."""
+    every = max(1, min(int(diameter_px / 2), min(image.shape) // 64))
+    return image[::every, ::every]
+
+
+def _noise(state: ContrastState, diameter_px: float, config: ContrastConfig) -> FloatArray:
     """Noise of the relative brightness, widened where residual motion would show."""
     gradient_y = cv2.Sobel(state.baseline, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     gradient_x = cv2.Sobel(state.baseline, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    motion = config.motion_tolerance_px**2 * (gradient_y**2 + gradient_x**2)
-    floor = 1e-12 + 0.05 * median(state.variance)
-    return np.asarray(np.sqrt(np.maximum(state.variance, floor) + motion), np.float32)
+    gradient_y *= gradient_y
+    gradient_x *= gradient_x
+    motion = gradient_y
+    motion += gradient_x
+    motion *= np.float32(config.motion_tolerance_px**2)
+    floor = 1e-12 + 0.05 * median(_sample(state.variance, diameter_px))
+    motion += np.maximum(state.variance, np.float32(floor))
+    return np.asarray(np.sqrt(motion, out=motion), np.float32)
 
 
 def _smooth_variance(variance: FloatArray, diameter_px: float) -> FloatArray:

@@ -6,8 +6,10 @@ deviation. Gain, offset, flashes, bleaching and vignetting drop out there. Each 
 placed given a state and gives the next state, so blocks of any size give the same answer.
 """
 
+import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any, Literal
 
 import cv2
@@ -231,8 +233,8 @@ class _Geometry:
     transform_shape: tuple[int, int]
     overlap: float
     tiles: FloatArray
-    hot_rows: np.ndarray[Any, np.dtype[np.intp]]
-    hot_columns: np.ndarray[Any, np.dtype[np.intp]]
+    hot: np.ndarray[Any, np.dtype[np.intp]]
+    around_hot: np.ndarray[Any, np.dtype[np.intp]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -634,7 +636,7 @@ def apply_motion(
     rows, columns = (np.arange(size, dtype=np.float32) for size in frames.shape[1:])
     moved = np.empty(frames.shape, np.float32)
     for index, (frame, shift) in enumerate(zip(frames, moves.astype(np.float32), strict=True)):
-        filled = _fill_holes(frame.astype(np.float32))
+        filled = _whole(frame)
         dy, dx = deformation.fields(np.array([index], np.int32), rows, columns)[0]
         moved[index] = remap(
             filled,
@@ -681,12 +683,12 @@ def apply_shifts(
     frames, moves = _frames_and_moves(frames, shifts)
     moved = np.empty(frames.shape, np.float32)
     for index, (frame, shift) in enumerate(zip(frames, moves, strict=True)):
-        filled = _fill_holes(frame.astype(np.float32))
+        filled = _whole(frame)
         dy, dx = float(shift[0]), float(shift[1])
         if dy == 0.0 and dx == 0.0:
             moved[index] = filled
         else:
-            moved[index] = _translate(filled, dy, dx, cubic=interpolation == "cubic")
+            _translate(filled, dy, dx, cubic=interpolation == "cubic", out=moved[index])
     return moved
 
 
@@ -876,7 +878,7 @@ def _place(frame: AnyArray, state: MotionState) -> tuple[_Placed, MotionState]:
         if config.method == "lucas_kanade" and not first
         else _correlate(image, template, geometry, config, last=state._last, support=state._support)
     )
-    usual = float(np.median(state._confidences)) if state._confidences else 0.0
+    usual = statistics.median(state._confidences) if state._confidences else 0.0
     good = found.good and found.confidence >= config.min_confidence * usual
     state = replace(
         state, _confidences=(*state._confidences, found.confidence)[-_CONFIDENCE_FRAMES:]
@@ -1039,9 +1041,9 @@ def _level(frame: AnyArray) -> float | None:
 def _is_flash(level: float, history: tuple[float, ...], config: MotionConfig) -> bool:
     if len(history) < 5:  # fewer say nothing about the usual change
         return False
-    past = np.asarray(history)
-    usual = float(np.median(past))
-    spread = _MAD_TO_SD * float(np.median(np.abs(np.diff(past)))) / np.sqrt(2.0)
+    usual = statistics.median(history)
+    changes = [abs(after - before) for before, after in pairwise(history)]
+    spread = _MAD_TO_SD * statistics.median(changes) / np.sqrt(2.0)
     jump = abs(level - usual)
     return jump > config.flash_sd * spread and jump > config.flash_fraction * abs(usual)
 
@@ -1097,25 +1099,22 @@ def _make_geometry(
         transform_shape=(transform_shape[0], transform_shape[1]),
         overlap=overlap,
         tiles=tiles,
-        hot_rows=hot[0],
-        hot_columns=hot[1],
+        hot=hot,
+        around_hot=_neighbours(hot, (n_rows, n_columns)),
     )
 
 
-def _hot_pixels(
-    frames: AnyArray,
-) -> tuple[np.ndarray[Any, np.dtype[np.intp]], np.ndarray[Any, np.dtype[np.intp]]]:
-    """Find single pixels that stand out from their neighbours in the mean frame.
+def _hot_pixels(frames: AnyArray) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Find single pixels that stand out from their neighbours in the mean frame, as flat indices.
 
     Tissue is blurred by the optics over more than a pixel, so such pixels belong to the sensor.
     """
     total = np.zeros(frames.shape[1:], np.float64)
     for frame in frames:
-        total += _fill_holes(frame.astype(np.float32))
+        total += _whole(frame)
     mean = (total / len(frames)).astype(np.float32)
     if min(mean.shape) < 3 or not np.isfinite(mean).all():
-        nothing = np.zeros(0, np.intp)
-        return nothing, nothing
+        return np.zeros(0, np.intp)
     ring = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]], np.uint8)
     highest, lowest = cv2.dilate(mean, ring), cv2.erode(mean, ring)
     excess = np.maximum(mean - highest, lowest - mean)
@@ -1125,15 +1124,26 @@ def _hot_pixels(
     hot &= excess > 0
     if np.count_nonzero(hot) > hot.size // 20:
         hot[:] = False
-    rows, columns = np.nonzero(hot)
-    return rows, columns
+    return np.flatnonzero(hot)
+
+
+def _neighbours(
+    pixels: np.ndarray[Any, np.dtype[np.intp]], frame_shape: tuple[int, int]
+) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Flat indices of the eight pixels around each, (8, n); at the border the pixel itself."""
+    rows, columns = np.unravel_index(pixels, frame_shape)
+    offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+    y, x = np.array(offsets).T[:, :, None]
+    return np.ravel_multi_index((rows + y, columns + x), frame_shape, mode="clip")
 
 
 def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     """Band-pass a frame and divide it by its local standard deviation; None if constant."""
-    image = _fill_holes(frame.astype(np.float32))
-    if geometry.hot_rows.size:
-        image = _mend(image, geometry.hot_rows, geometry.hot_columns)
+    image = _whole(frame)
+    if geometry.hot.size:
+        # `image` is ours: each such pixel gets the median of the eight around it.
+        around = np.sort(image.ravel()[geometry.around_hot], axis=0)
+        image.ravel()[geometry.hot] = 0.5 * (around[3] + around[4])
     lowest, highest, _, _ = cv2.minMaxLoc(image)
     if not (np.isfinite(lowest) and np.isfinite(highest) and highest > lowest):
         return None
@@ -1157,6 +1167,12 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     return np.clip(band, -_CLIP, _CLIP, out=band)
 
 
+def _whole(frame: AnyArray) -> FloatArray:
+    """Give a frame as float32, without holes: counts that are whole numbers have none."""
+    image = frame.astype(np.float32)
+    return image if frame.dtype.kind in "biu" else _fill_holes(image)
+
+
 def _fill_holes(image: FloatArray) -> FloatArray:
     """Replace values that are not finite; a frame without finite values stays as it is."""
     finite = np.isfinite(image)
@@ -1168,25 +1184,6 @@ def _fill_holes(image: FloatArray) -> FloatArray:
     around = total / np.maximum(count, 1.0)
     filling = np.where(count > 0.5, around, np.float32(np.median(image[finite])))
     return np.where(finite, image, filling).astype(np.float32)
-
-
-def _mend(
-    image: FloatArray,
-    rows: np.ndarray[Any, np.dtype[np.intp]],
-    columns: np.ndarray[Any, np.dtype[np.intp]],
-) -> FloatArray:
-    """Replace pixels by the median of their eight neighbours."""
-    offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
-    last_row, last_column = image.shape[0] - 1, image.shape[1] - 1
-    around = np.stack(
-        [
-            image[np.clip(rows + y, 0, last_row), np.clip(columns + x, 0, last_column)]
-            for y, x in offsets
-        ]
-    )
-    mended = image.copy()
-    mended[rows, columns] = np.median(around, axis=0)
-    return mended
 
 
 # ---------------------------------------------------------------- template and correlation
@@ -1340,7 +1337,8 @@ def _spectrum(image: FloatArray, geometry: _Geometry) -> FloatArray:
     n_rows, n_columns = geometry.transform_shape
     padded = np.zeros((n_rows, n_columns), np.float32)
     padded[: image.shape[0], : image.shape[1]] = image
-    return np.asarray(cv2.dft(padded, nonzeroRows=image.shape[0]), dtype=np.float32)
+    # Not told which rows are zero: OpenCV then takes three times as long.
+    return np.asarray(cv2.dft(padded), dtype=np.float32)
 
 
 def _correlate(
@@ -1421,8 +1419,11 @@ def _finish(
     dy, dx = start
     weight = template.weight * _translate(support, round(dy), round(dx))
     moved = _translate(image, dy, dx)
+    error = 0.0
+    if good and config.refinements == 0 and refinements is None:
+        _, error = _step(moved, template, weight, geometry.tiles)
     for _ in range(config.refinements if refinements is None else refinements) if good else ():
-        step_y, step_x = _step(moved, template, weight)
+        (step_y, step_x), error = _step(moved, template, weight, geometry.tiles)
         # A step beyond a pixel means that the least squares lost the peak.
         y = min(max(dy + step_y, start[0] - 1.5), start[0] + 1.5)
         x = min(max(dx + step_x, start[1] - 1.5), start[1] + 1.5)
@@ -1437,23 +1438,23 @@ def _finish(
     norm = float(np.vdot(weight * moved, moved)) * own
     confidence = float(np.clip(common / np.sqrt(norm), -1.0, 1.0)) if norm > 0 else 0.0
     gain = common / own if own > 0 else 0.0
-    # Two halves of the field, in interleaved tiles, each say what they would still correct; half
-    # their difference has the error of the whole, also where cells that fire cause it.
-    error = 0.0
-    if good and refinements is None:
-        first = _step(moved, template, weight * geometry.tiles)
-        second = _step(moved, template, weight * (1.0 - geometry.tiles))
-        error = float(np.mean([(0.5 * (a - b)) ** 2 for a, b in zip(first, second, strict=True)]))
-        error = min(error, 4.0)  # the least squares see no further than about 2 px
     return _Found((dy, dx), confidence, gain, error, good, moved, weight)
 
 
-def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[float, float]:
-    r"""Solve ``moved = a (T - step . grad T)`` for the step, with Cauchy weights."""
+def _step(
+    moved: FloatArray, template: _Template, weight: FloatArray, tiles: FloatArray
+) -> tuple[tuple[float, float], float]:
+    r"""Solve ``moved = a (T - step . grad T)`` for the step, with Cauchy weights.
+
+    Also gives the mean square error of the step along an axis: two halves of the field, in
+    interleaved tiles, each say where the frame lies; half their difference has the error of the
+    whole, also where cells that fire cause it.
+    """
+    nowhere = (0.0, 0.0)
     target, flat = np.ascontiguousarray(moved).ravel(), weight.ravel()
-    fit = _solve(template, target, flat)
+    fit = _solve(_normal_sums(template, target, flat))
     if fit is None:
-        return 0.0, 0.0
+        return nowhere, 0.0
     # Not by `@`: its threads would wait for those of the networks, for longer than this takes.
     residual = target - np.einsum("i,ij->j", fit.astype(np.float32), template.basis)
     size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
@@ -1463,22 +1464,33 @@ def _step(moved: FloatArray, template: _Template, weight: FloatArray) -> tuple[f
         residual *= np.float32(1.0 / scale)
         residual *= residual
         residual += np.float32(1.0)
-        fit = _solve(template, target, np.divide(flat, residual, out=residual))
-        if fit is None:
-            return 0.0, 0.0
+        flat = np.divide(flat, residual, out=residual)
+    whole = _normal_sums(template, target, flat)
+    half = _normal_sums(template, target, flat * tiles.ravel())
+    step = _shift_of(whole)
+    first, second = _shift_of(half), _shift_of([a - b for a, b in zip(whole, half, strict=True)])
+    error = float(np.mean([(0.5 * (a - b)) ** 2 for a, b in zip(first, second, strict=True)]))
+    return step, min(error, 4.0)  # the least squares see no further than about 2 px
+
+
+def _shift_of(sums: list[float]) -> tuple[float, float]:
+    fit = _solve(sums)
     # A fit of almost no gain is noise: its step would be arbitrary.
-    if not fit[0] > 1e-3:
+    if fit is None or not fit[0] > 1e-3:
         return 0.0, 0.0
     return -float(fit[1] / fit[0]), -float(fit[2] / fit[0])
 
 
-def _solve(
-    template: _Template, target: FloatArray, weight: FloatArray
-) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    # The normal equations are symmetric, three by three: Cramer's rule, in Python's numbers, takes
-    # a tenth of the time of a call to solve them.
-    a, b, c, d, e, f = (template.products @ weight).tolist()
-    x, y, z = (template.basis @ (weight * target)).tolist()
+def _normal_sums(template: _Template, target: FloatArray, weight: FloatArray) -> list[float]:
+    """Upper half of the symmetric normal equations, row by row, and their right side."""
+    equations = (template.products @ weight).tolist()
+    return [*equations, *(template.basis @ (weight * target)).tolist()]
+
+
+def _solve(sums: list[float]) -> np.ndarray[Any, np.dtype[np.float64]] | None:
+    # Three by three: Cramer's rule, in Python's numbers, takes a tenth of the time of a call to
+    # solve them.
+    a, b, c, d, e, f, x, y, z = sums
     # Tikhonov: a template without texture in one direction must not move in it.
     a, d, f = (value * (1.0 + 1e-6) for value in (a, d, f))
     if not min(a, d, f) > 0:

@@ -8,9 +8,14 @@ from cocuyo.core import AnyArray, FloatArray
 # Pixels beyond this many robust standard deviations of what stands still lose their weight.
 _STANDING_SD = 3.0
 _MAD_TO_SD = 1.4826
+# Farther, pixels are moved before they are interpolated: from about 50 taps on OpenCV filters by a
+# Fourier transform.
+_LONGEST_FILTER = 32
 
 
-def translate(image: FloatArray, dy: float, dx: float, *, cubic: bool = False) -> FloatArray:
+def translate(
+    image: FloatArray, dy: float, dx: float, *, cubic: bool = False, out: FloatArray | None = None
+) -> FloatArray:
     """Return ``image(y + dy, x + dx)``, with the border repeated outside.
 
     A whole frame moves by one shift, so interpolation is a filter of two (linear) or four
@@ -24,63 +29,62 @@ def translate(image: FloatArray, dy: float, dx: float, *, cubic: bool = False) -
         The shift, in pixels.
     cubic : bool, default: False
         Cubic or linear interpolation.
+    out : ndarray of float32, shape (n_rows, n_columns), optional
+        Where the result is written.
 
     Returns
     -------
     ndarray of float32, shape (n_rows, n_columns)
         The image, moved.
     """
-    n_rows, n_columns = image.shape
-    # Beyond a frame's size all is border; the limit keeps wild shifts from wild allocations.
-    dy = min(max(dy, -float(n_rows)), float(n_rows))
-    dx = min(max(dx, -float(n_columns)), float(n_columns))
     row, column = int(np.floor(dy)), int(np.floor(dx))
-    before, after = (1, 2) if cubic else (0, 1)
-    rows = (row - before, row + n_rows + after)
-    columns = (column - before, column + n_columns + after)
-    y0, y1 = min(max(rows[0], 0), n_rows - 1), max(min(rows[1], n_rows), 1)
-    x0, x1 = min(max(columns[0], 0), n_columns - 1), max(min(columns[1], n_columns), 1)
-    padded = cv2.copyMakeBorder(
-        image[y0:y1, x0:x1],
-        y0 - rows[0] if rows[0] < 0 else 0,
-        rows[1] - y1 if rows[1] > n_rows else 0,
-        x0 - columns[0] if columns[0] < 0 else 0,
-        columns[1] - x1 if columns[1] > n_columns else 0,
-        cv2.BORDER_REPLICATE,
+    if max(abs(row), abs(column)) > _LONGEST_FILTER:
+        return _translate_far(image, dy, dx, cubic=cubic, out=out)
+    # Two filters of one axis: OpenCV's separable one takes twice the time for four taps.
+    taps, anchor = _taps(dy - row, row, cubic=cubic)
+    part = cv2.filter2D(
+        image, cv2.CV_32F, taps[:, None], anchor=(0, anchor), borderType=cv2.BORDER_REPLICATE
     )
-    padded = _fit(padded, n_rows + before + after, n_columns + before + after)
-    taps_y, taps_x = _taps(dy - row, cubic=cubic), _taps(dx - column, cubic=cubic)
-    filtered = cv2.sepFilter2D(padded, cv2.CV_32F, taps_x, taps_y, anchor=(0, 0))
-    return np.asarray(filtered[:n_rows, :n_columns], dtype=np.float32)
+    taps, anchor = _taps(dx - column, column, cubic=cubic)
+    moved = cv2.filter2D(
+        part, cv2.CV_32F, taps[None], dst=out, anchor=(anchor, 0), borderType=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(moved, dtype=np.float32)
 
 
-def _fit(padded: AnyArray, n_rows: int, n_columns: int) -> AnyArray:
-    """Give a padded frame exactly this size (a shift by a whole frame leaves one row)."""
-    if padded.shape == (n_rows, n_columns):
-        return padded
-    return np.pad(
-        padded,
-        (
-            (0, max(0, n_rows - padded.shape[0])),
-            (0, max(0, n_columns - padded.shape[1])),
-        ),
-        mode="edge",
-    )[:n_rows, :n_columns]
+def _translate_far(
+    image: FloatArray, dy: float, dx: float, *, cubic: bool, out: FloatArray | None
+) -> FloatArray:
+    """Move by whole pixels first, with what interpolation needs around them."""
+    rows, columns = (
+        np.clip(np.arange(-1, size + 2) + int(np.floor(move)), 0, size - 1)
+        for size, move in zip(image.shape, (dy, dx), strict=True)
+    )
+    moved = translate(image[rows[:, None], columns], dy % 1, dx % 1, cubic=cubic)[1:-2, 1:-2]
+    if out is None:
+        return np.ascontiguousarray(moved)
+    out[:] = moved
+    return out
 
 
-def _taps(fraction: float, *, cubic: bool) -> FloatArray:
+def _taps(fraction: float, whole: int, *, cubic: bool) -> tuple[FloatArray, int]:
+    """Filter that moves by ``whole + fraction`` pixels along an axis, and its anchor."""
     f = fraction
-    if not cubic:
-        return np.array([1 - f, f], np.float32)
-    return np.array(
-        [
+    weights = (
+        (
             0.5 * (-f + 2 * f**2 - f**3),
             0.5 * (2 - 5 * f**2 + 3 * f**3),
             0.5 * (f + 4 * f**2 - 3 * f**3),
             0.5 * (-(f**2) + f**3),
-        ],
-        np.float32,
+        )
+        if cubic
+        else (1 - f, f)
     )
+    first = whole - 1 if cubic else whole
+    start = min(first, 0)
+    taps = np.zeros(max(first + len(weights), 1) - start, np.float32)
+    taps[first - start : first - start + len(weights)] = weights
+    return taps, -start
 
 
 def trust(standing: FloatArray) -> FloatArray:
