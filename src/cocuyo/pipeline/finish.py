@@ -602,8 +602,8 @@ def _pictures(
     sums = np.zeros(patches.index.shape, np.float32)
     for start, frames in corrected_blocks(recording, motion, progress=progress, stage=stage):
         # The weights sum to 0: without its mean a frame adds the same and loses fewer digits.
-        changes = frames - mean
-        add_to_images(sums, changes, weights[:, start : start + len(frames)], patches)
+        np.subtract(frames, mean, out=frames)
+        add_to_images(sums, frames, weights[:, start : start + len(frames)], patches)
         scratch.release()
     return weights, patches, sums
 
@@ -935,7 +935,10 @@ def _cells_and_surrounds(
         shares = shares_of(interpolate_frames(some, seen), interpolate_frames(parts, seen))
         raw, ring = read([cells, weigh_sectors(sectors, shares, rings)], stage)
         return raw, ring
-    raw, ring, parts = read([cells, rings, sectors], stage)
+    # A plain ring is the mean of its sectors, unless some of them are too small to be read.
+    n_pixels = np.diff(sectors.indptr).reshape(n, N_SECTORS)
+    others = np.flatnonzero(n_pixels.sum(axis=1) < np.diff(rings.indptr))
+    raw, parts, plain = read([cells, sectors, rings[others]], stage)
 
     def of_stretches(traces: FloatArray) -> FloatArray:
         if len(stretches) == 1:
@@ -944,9 +947,13 @@ def _cells_and_surrounds(
         return interpolate_frames(np.concatenate(chosen, axis=1), seen)
 
     shares = shares_of(of_stretches(raw), of_stretches(parts))
-    for i in np.flatnonzero(shares.any(axis=1)):
+    alone = np.asarray(~shares.any(axis=1), np.bool_)
+    shares[alone] = n_pixels[alone] / np.maximum(n_pixels[alone].sum(axis=1, keepdims=True), 1)
+    ring = scratch.array(raw.shape)
+    for i in range(n):
         ring[i] = shares[i] @ parts[i * N_SECTORS : (i + 1) * N_SECTORS]
         scratch.release()
+    ring[others[alone[others]]] = plain[alone[others]]
     return raw, ring
 
 

@@ -209,16 +209,14 @@ def add_to_images(
     if not weighed.all():
         frames, weights = frames[weighed], weights[:, weighed]
     n, columns, side = len(frames), frames.shape[2], patches.side
-    flat = frames.reshape(n, frames.shape[1] * columns)
-    within = np.asarray(patches.inside.all(axis=(1, 2)), np.bool_)
     for i in np.flatnonzero(np.abs(weights).max(axis=1, initial=0) > 0):
-        if within[i]:  # rows of the square lie together: far quicker than pixel by pixel
-            top, left = divmod(int(patches.index[i, 0]), columns)
-            square = frames[:, top : top + side, left : left + side]
-            seen = square.reshape(n, side * side)
-        else:
-            seen = np.take(flat, patches.index[i], axis=1)
-        images[i] += weights[i] @ seen
+        # Rows of the square lie together: far quicker than pixel by pixel. What lies beyond the
+        # frame repeats its border.
+        index = patches.index[i].reshape(side, side)
+        y, x = index[:, 0] // columns, index[0] % columns
+        square = frames[:, y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+        picture = (weights[i] @ square.reshape(n, -1)).reshape(square.shape[1:])
+        images[i] += picture[(y - y[0])[:, None], x - x[0]].ravel()
 
 
 def outline(

@@ -5,6 +5,7 @@ The contrast channel shows the difference: it is near 0 wherever nothing changes
 bright, and positive where something flashes.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -174,12 +175,12 @@ def contrast_step(
     brightness = relative_brightness(step_mean, diameter_px=diameter_px, config=config)
     spread = _noise(state, diameter_px, config)
     contrast = (brightness - state.baseline) / spread
-    follow = np.float32(1.0 - np.exp(-step_s / config.baseline_s))
+    follow = 1.0 - math.exp(-step_s / config.baseline_s)
     # A transient may pull the baseline no harder than two standard deviations of noise.
     pull = np.clip(contrast, np.float32(-2.0), np.float32(2.0))
     pull *= spread
     baseline = np.asarray(cv2.scaleAdd(pull, follow, state.baseline), np.float32)
-    learn = np.float32(1.0 - np.exp(-step_s / config.noise_s))
+    learn = 1.0 - math.exp(-step_s / config.noise_s)
     # The onset of a transient is no noise either: squared differences are cut at 9 variances.
     squared = brightness - state.previous
     squared *= squared
@@ -295,16 +296,14 @@ def _sample(image: AnyArray, diameter_px: float) -> AnyArray:
 
 def _noise(state: ContrastState, diameter_px: float, config: ContrastConfig) -> FloatArray:
     """Noise of the relative brightness, widened where residual motion would show."""
-    gradient_y = cv2.Sobel(state.baseline, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
-    gradient_x = cv2.Sobel(state.baseline, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
-    gradient_y *= gradient_y
-    gradient_x *= gradient_x
-    motion = gradient_y
-    motion += gradient_x
-    motion *= np.float32(config.motion_tolerance_px**2)
+    widened: FloatArray = np.zeros_like(state.baseline)
+    for along in ((0, 1), (1, 0)):
+        gradient = cv2.Sobel(state.baseline, cv2.CV_32F, *along, ksize=3, scale=0.125)
+        cv2.accumulateSquare(gradient, widened)
+    widened *= np.float32(config.motion_tolerance_px**2)
     floor = 1e-12 + 0.05 * median(_sample(state.variance, diameter_px))
-    motion += np.maximum(state.variance, np.float32(floor))
-    return np.asarray(np.sqrt(motion, out=motion), np.float32)
+    widened += np.maximum(state.variance, np.float32(floor))
+    return np.sqrt(widened, out=widened)
 
 
 def _smooth_variance(variance: FloatArray, diameter_px: float) -> FloatArray:

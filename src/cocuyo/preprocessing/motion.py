@@ -1134,7 +1134,8 @@ def _neighbours(
     rows, columns = np.unravel_index(pixels, frame_shape)
     offsets = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
     y, x = np.array(offsets).T[:, :, None]
-    return np.ravel_multi_index((rows + y, columns + x), frame_shape, mode="clip")
+    around = np.ravel_multi_index((rows + y, columns + x), frame_shape, mode="clip")
+    return np.asarray(around, np.intp)
 
 
 def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from cocuyo.core import AnyArray, FloatArray
+from cocuyo.core import FloatArray
 
 # Pixels beyond this many robust standard deviations of what stands still lose their weight.
 _STANDING_SD = 3.0
