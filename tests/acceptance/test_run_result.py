@@ -131,7 +131,7 @@ def test_time_and_memory_are_said_before_anything_else(run, write_tiff, small):
 def test_a_machine_with_less_memory_is_warned_of_and_the_run_goes_on(
     run, write_tiff, small, monkeypatch
 ):
-    monkeypatch.setattr("cocuyo.batch.machine.available_memory_mb", lambda: 140.0)
+    monkeypatch.setattr("cocuyo.core.machine.available_memory_mb", lambda: 140.0)
     outcome = run(write_tiff(small))
     assert outcome.status == 0
     assert outcome.err.splitlines()[1].startswith(

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cocuyo.batch.executors import DaskExecutor, Executor, LocalExecutor
-from cocuyo.batch.machine import available_memory_mb, count_cores
 from cocuyo.batch.plan import Planned
 from cocuyo.batch.settings import RECORDS
 from cocuyo.core import MissingExtraError, SettingsError
+from cocuyo.core.machine import available_memory_mb, count_cores
 
 _SHARE_USED = 0.9  # of the memory that is there: the rest is for what else runs
 _SLURM_JOBS, _SLURM_TIME = 4, "4:00:00"

@@ -335,7 +335,7 @@ def run(
 
 def _say_expected(job: _Job) -> None:
     """Say on stderr what the run will take, and warn where this machine has less memory."""
-    from cocuyo.batch.machine import available_memory_mb, count_cores
+    from cocuyo.core.machine import available_memory_mb, count_cores
     from cocuyo.pipeline import expect
 
     expected = [expect(recording, job.settings) for recording in job.recordings]

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from cocuyo.core.machine import count_cores
+
 _Item = TypeVar("_Item")
 _Found = TypeVar("_Found")
 _MOST = 4
@@ -29,9 +31,7 @@ def map_in_threads(function: Callable[[_Item], _Found], items: Sequence[_Item]) 
     list
         What it returned, in the order of the items.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    cores = count_cores()
     said = os.environ.get("OMP_NUM_THREADS", "")  # how many a process is to have, by custom
     n_threads = min(_MOST, cores, len(items), int(said) if said.isdigit() else cores)
     if n_threads < 2:
