@@ -13,11 +13,13 @@ from cocuyo.pipeline import (
     Maps,
     analyse,
     extract_traces,
+    finish,
     finish_candidates,
     finish_mask,
 )
 from cocuyo.postprocessing import (
     FEATURES,
+    N_SECTORS,
     OPINION,
     VIEW_SIDE,
     CandidateConfig,
@@ -344,6 +346,34 @@ def test_the_ring_of_a_cell_does_not_show_its_flashing_neighbour(movie, analysis
 
     # Both given, neither is in a ring but with its soft edge; not given, the neighbour is.
     assert abs(flash_in_ring(near.masks)) < 0.25 * flash_in_ring(near.masks[:1])
+
+
+def test_surrounds_are_the_same_whether_their_parts_are_kept_or_read_again(monkeypatch):
+    longer = make_movie(n_frames=600)
+    still = analyse(longer.recording(), config=CONFIG, diameter_px=DIAMETER_PX, engine=None)
+    valid = np.zeros(longer.masks.shape[1:], np.bool_)
+    valid[::3, ::2] = True  # some parts of rings are too small to be read
+    stages = []
+
+    def surrounds(most_values):
+        monkeypatch.setattr(finish, "_MOST_FRAMES", 256)
+        monkeypatch.setattr(finish, "_MOST_VALUES", most_values)
+        return extract_traces(
+            longer.recording(),
+            still.motion,
+            sparse.csr_array(longer.masks.reshape(len(longer.masks), -1).astype(np.float32)),
+            valid=valid,
+            config=CONFIG,
+            diameter_px=DIAMETER_PX,
+            progress=lambda progress: stages.append(progress.stage),
+        ).traces.neuropil
+
+    n_values = len(longer.masks) * N_SECTORS * 600
+    kept = surrounds(n_values)
+    assert set(stages) == {"extracting traces"}
+    read_again = surrounds(n_values - 1)
+    assert "looking at surrounds" in stages
+    np.testing.assert_allclose(kept, read_again, rtol=1e-4)
 
 
 class Artist:
