@@ -415,7 +415,8 @@ class _OpenVinoEngine:
     def segment(self, image: FloatArray) -> FloatArray:
         rows, columns = self._shapes.frame
         padded = pad_to_multiple(image, self._shapes.multiple)[None, None]
-        logits = self._graphs["unet"](np.ascontiguousarray(padded))[0]
+        # Read before the next call, which writes over it.
+        logits = self._graphs["unet"](np.ascontiguousarray(padded), share_outputs=True)[0]
         return _sigmoid(logits[0, 0, :rows, :columns])
 
     def start(self) -> TemporalState:
@@ -426,7 +427,7 @@ class _OpenVinoEngine:
     ) -> TemporalState:
         inputs = temporal_inputs(probability, contrast, self._config.temporal)[None]
         output = self._graphs["step"]([inputs, state.hidden, state.maximum])
-        return TemporalState(np.array(output[0]), np.array(output[1]))
+        return TemporalState(output[0], output[1])
 
     def classify(self, state: TemporalState) -> FloatArray:
         logits = self._graphs["classify"]([state.hidden, state.maximum])[0]
