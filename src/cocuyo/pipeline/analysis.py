@@ -680,7 +680,7 @@ class _Sums:
         highest = frames.max(axis=0)
         self.max = highest if self.n_frames == 0 else np.maximum(self.max, highest)
         self.n_frames += len(frames)
-        cv2.accumulate(frames.sum(axis=0), self._sum)
+        cv2.accumulate(frames.sum(axis=0), self._sum)  # a step's few frames add up in float32
         for frame in frames:
             if self._last is not None:
                 change = frame - self._last
@@ -698,7 +698,7 @@ class _Sums:
             self.add_flashes(of_soma)
 
     def _add_raw(self, frames: AnyArray) -> None:
-        if frames.dtype.kind in "biu":  # whole numbers are finite
+        if len(frames) and frames.dtype.kind in "biu":  # whole numbers are finite
             self._n_raw += len(frames)
             highest = frames.max(axis=0).astype(np.float32)
             np.maximum(self._max_raw, highest, out=self._max_raw)

@@ -75,9 +75,8 @@ from cocuyo.segmentation import Engine
 _N_STRETCHES = 8
 """Stretches of a long recording from which the weights of surrounds come."""
 _MOST_FRAMES = 2048
-_MOST_VALUES = 50_000_000
-"""Frames of all stretches, and values of all sectors that are kept (200 MB, on disk where there is
-room)."""
+_MOST_VALUES = 25_000_000
+"""Frames of all stretches, and values of all sectors that are kept (100 MB of scratch)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -902,15 +901,17 @@ def _cells_and_surrounds(
     ) -> list[FloatArray]:
         every = sparse.vstack(weights, format="csr")
         total = n_frames if stretches is None else sum(stop - start for start, stop in stretches)
-        values = scratch.array((every.shape[0], total))
+        values = [scratch.array((one.shape[0], total)) for one in weights]
+        bounds = np.cumsum([one.shape[0] for one in weights])[:-1]
         done = 0
         for _, frames in corrected_blocks(
             recording, motion, progress=progress, stage=stage, stretches=stretches
         ):
-            values[:, done : done + len(frames)] = project(every, frames)
+            for one, some in zip(values, np.split(project(every, frames), bounds), strict=True):
+                one[:, done : done + len(frames)] = some
             done += len(frames)
             scratch.release()
-        return np.split(values, np.cumsum([one.shape[0] for one in weights])[:-1])
+        return values
 
     if not config.traces.local:
         raw, ring = read([cells, rings], stage)
@@ -943,8 +944,12 @@ def _cells_and_surrounds(
     def of_stretches(traces: FloatArray) -> FloatArray:
         if len(stretches) == 1:
             return interpolate_frames(traces, seen)
-        chosen = [traces[:, start:stop] for start, stop in stretches]
-        return interpolate_frames(np.concatenate(chosen, axis=1), seen)
+        chosen = scratch.array((len(traces), len(seen)))
+        for rows in roi_blocks(traces.shape):
+            some = [traces[rows, start:stop] for start, stop in stretches]
+            np.concatenate(some, axis=1, out=chosen[rows])
+            scratch.release()
+        return interpolate_frames(chosen, seen)
 
     shares = shares_of(of_stretches(raw), of_stretches(parts))
     alone = np.asarray(~shares.any(axis=1), np.bool_)

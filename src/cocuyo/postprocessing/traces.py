@@ -341,7 +341,7 @@ def project(weights: sparse.csr_array, frames: FloatArray) -> FloatArray:
         One value for each row and frame.
     """
     values = np.empty((weights.shape[0], len(frames)), np.float32)
-    flat = frames.reshape(len(frames), -1)
+    flat = np.asarray(frames, np.float32).reshape(len(frames), weights.shape[1])
     # A few frames fit a processor's cache; side by side, each pixel's weight is looked up once.
     for start in range(0, len(flat), _FRAMES_AT_ONCE):
         some = slice(start, start + _FRAMES_AT_ONCE)

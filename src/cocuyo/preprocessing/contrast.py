@@ -19,6 +19,7 @@ _SOMA_SIGMA = 0.25
 `validation`, 0.15 to 0.25 find the most functional cells at a given number of false peaks."""
 
 _ROWS_AT_ONCE = 64
+_LEAST_SAMPLE = 2000  # pixels whose median tells that of all to within a tenth of their spread
 
 
 class ContrastConfig(FrozenConfig):
@@ -230,6 +231,8 @@ def contrast_of_soma(
     sample = _sample(seen, diameter_px)
     if inside is not None:
         sample = sample[_sample(inside, diameter_px)]
+        if sample.size < _LEAST_SAMPLE:
+            sample = seen[inside]
     if sample.size == 0:
         return np.zeros(contrast.shape, np.float32)
     middle = median(sample)
@@ -289,7 +292,7 @@ def gather_peaks(votes: FloatArray, *, diameter_px: float) -> FloatArray:
 
 
 def _sample(image: AnyArray, diameter_px: float) -> AnyArray:
-    """Every so many pixels of an image that is smooth within a soma: its median is the same."""
+    """Every so many pixels of an image that is smooth within a soma: as good for its median."""
     every = max(1, min(int(diameter_px / 2), min(image.shape) // 64))
     return image[::every, ::every]
 

@@ -1143,8 +1143,8 @@ def _landmarks(frame: AnyArray, geometry: _Geometry) -> FloatArray | None:
     image = _whole(frame)
     if geometry.hot.size:
         # `image` is ours: each such pixel gets the median of the eight around it.
-        around = np.sort(image.ravel()[geometry.around_hot], axis=0)
-        image.ravel()[geometry.hot] = 0.5 * (around[3] + around[4])
+        around = np.sort(np.take(image, geometry.around_hot), axis=0)
+        np.put(image, geometry.hot, 0.5 * (around[3] + around[4]))
     lowest, highest, _, _ = cv2.minMaxLoc(image)
     if not (np.isfinite(lowest) and np.isfinite(highest) and highest > lowest):
         return None
@@ -1421,7 +1421,7 @@ def _finish(
     weight = template.weight * _translate(support, round(dy), round(dx))
     moved = _translate(image, dy, dx)
     error = 0.0
-    if good and config.refinements == 0 and refinements is None:
+    if good and config.refinements == 0 and refinements is None:  # the error is wanted all the same
         _, error = _step(moved, template, weight, geometry.tiles)
     for _ in range(config.refinements if refinements is None else refinements) if good else ():
         (step_y, step_x), error = _step(moved, template, weight, geometry.tiles)
@@ -1451,27 +1451,43 @@ def _step(
     interleaved tiles, each say where the frame lies; half their difference has the error of the
     whole, also where cells that fire cause it.
     """
-    nowhere = (0.0, 0.0)
-    target, flat = np.ascontiguousarray(moved).ravel(), weight.ravel()
-    fit = _solve(_normal_sums(template, target, flat))
+    target, given = np.ascontiguousarray(moved).ravel(), weight.ravel()
+    fit = _solve(_normal_sums(template, target, given))
     if fit is None:
-        return nowhere, 0.0
+        return (0.0, 0.0), 0.0
     # Not by `@`: its threads would wait for those of the networks, for longer than this takes.
     residual = target - np.einsum("i,ij->j", fit.astype(np.float32), template.basis)
     size = np.abs(residual[:: max(1, residual.size // _SAMPLE)])
     # 2.385 sd: 95 % efficiency under normal noise (Holland and Welsch 1977).
     scale = 2.385 * _MAD_TO_SD * median(size)
+    robust = given
     if scale > 0:
         residual *= np.float32(1.0 / scale)
         residual *= residual
         residual += np.float32(1.0)
-        flat = np.divide(flat, residual, out=residual)
-    whole = _normal_sums(template, target, flat)
-    half = _normal_sums(template, target, flat * tiles.ravel())
+        robust = np.divide(given, residual, out=residual)
+    whole = _normal_sums(template, target, robust)
+    half = _normal_sums(template, target, robust * tiles.ravel())
     step = _shift_of(whole)
     first, second = _shift_of(half), _shift_of([a - b for a, b in zip(whole, half, strict=True)])
-    error = float(np.mean([(0.5 * (a - b)) ** 2 for a, b in zip(first, second, strict=True)]))
-    return step, min(error, 4.0)  # the least squares see no further than about 2 px
+    farther = _farther(robust, given)
+    error = [(0.5 * farther * (a - b)) ** 2 for a, b in zip(first, second, strict=True)]
+    # The least squares see no further than about 2 px.
+    return step, min(float(np.mean(error)), 4.0)
+
+
+def _farther(robust: FloatArray, given: FloatArray) -> float:
+    """How much farther a half would go whose Cauchy weights followed it, than with those of all.
+
+    Weights w of the whole hold each half back: the influence of a residual, w r, rises with it by
+    2 w^2 - w, where fixed weights make it rise by w.
+    """
+    every = max(1, robust.size // _SAMPLE)
+    weight, of_one = robust[::every], given[::every]
+    counted = of_one > 0
+    weight, of_one = weight[counted], of_one[counted]
+    held, free = float(weight.sum()), float((2.0 * weight**2 / of_one - weight).sum())
+    return held / free if free > 0.1 * held else 10.0
 
 
 def _shift_of(sums: list[float]) -> tuple[float, float]:

@@ -37,6 +37,10 @@ def translate(
     ndarray of float32, shape (n_rows, n_columns)
         The image, moved.
     """
+    n_rows, n_columns = image.shape
+    # Beyond a frame's size all is border; the limit keeps wild shifts within whole numbers.
+    dy = min(max(dy, -2.0 * n_rows), 2.0 * n_rows)
+    dx = min(max(dx, -2.0 * n_columns), 2.0 * n_columns)
     row, column = int(np.floor(dy)), int(np.floor(dx))
     if max(abs(row), abs(column)) > _LONGEST_FILTER:
         return _translate_far(image, dy, dx, cubic=cubic, out=out)
@@ -60,6 +64,7 @@ def _translate_far(
         np.clip(np.arange(-1, size + 2) + int(np.floor(move)), 0, size - 1)
         for size, move in zip(image.shape, (dy, dx), strict=True)
     )
+    # What is left of the shift is below 1: this goes no further.
     moved = translate(image[rows[:, None], columns], dy % 1, dx % 1, cubic=cubic)[1:-2, 1:-2]
     if out is None:
         return np.ascontiguousarray(moved)

@@ -251,6 +251,18 @@ def test_frames_pushed_in_any_blocks_give_the_maps_of_the_whole(kind, sizes):
     assert found.n_steps == expected.n_steps == found.maps.n_steps
 
 
+def test_whole_numbers_have_the_same_mean_and_maximum_as_floats(movie):
+    counts = np.rint(np.clip(movie.frames, 0, 65535))
+    whole, floats = (
+        analyse(movie.recording(counts.astype(kind)), config=STILL, diameter_px=8.0, engine=None)
+        for kind in (np.uint16, np.float32)
+    )
+    np.testing.assert_allclose(whole.mean_raw, counts.mean(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(whole.mean_raw, floats.mean_raw)
+    np.testing.assert_array_equal(whole.max_raw, floats.max_raw)
+    np.testing.assert_array_equal(whole.max_raw, counts.max(axis=0))
+
+
 @pytest.mark.parametrize("n_steps", [90, 700])
 def test_flashes_that_the_length_makes_too_low_do_not_count(n_steps):
     """Nobody knew the length when they were seen; afterwards they count as if it had been known."""
