@@ -53,7 +53,7 @@ class DiskScratch(Scratch):
             If the disk is full.
         """
         n_bytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        if n_bytes < _SMALLEST:
+        if n_bytes < max(_SMALLEST, 1):  # an empty file cannot be mapped
             return super().array(shape, dtype)
         # Windows renames no folder in which a file is open.
         place = self._folder if os.name == "posix" else None
